@@ -1,0 +1,1 @@
+"""The engine: request -> model -> memory -> fit -> throughput -> cost -> plan -> search."""
