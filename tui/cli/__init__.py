@@ -1,0 +1,102 @@
+"""The command ``plan``: one module per subcommand, imported only when it is used."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from planner.errors import ExitCode, PlannerError
+
+DEFAULT_COMMAND = "estimate"
+_TOP_LEVEL_OPTIONS = ("--help", "-h", "--version")
+
+
+def command_names() -> list[str]:
+    """Subcommands are the public modules of this package that are not shared helpers."""
+    shared = {"options", "output"}
+    stems = {path.stem for path in Path(__file__).parent.glob("[!_]*.py")} - shared
+    return sorted(stem.replace("_", "-") for stem in stems)
+
+
+class LazyGroup(click.Group):
+    """Imports ``tui.cli.<name>`` and takes its ``command`` when ``<name>`` is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return command_names()
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in command_names():
+            return None
+        module = importlib.import_module(f"tui.cli.{cmd_name.replace('-', '_')}")
+        command: click.Command = module.command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in command_names():
+            from difflib import get_close_matches
+
+            near = get_close_matches(name, command_names(), n=2)
+            hint = f"did you mean {' or '.join(near)}?" if near else "see plan --help"
+            raise PlannerError(f"there is no command {name!r}", hint=hint)
+        return super().resolve_command(ctx, args)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args and sys.stdin.isatty() and sys.stdout.isatty():
+            args = ["tui"]
+        elif args and args[0].startswith("-") and args[0] not in _TOP_LEVEL_OPTIONS:
+            args = [DEFAULT_COMMAND, *args]
+        return super().parse_args(ctx, args)
+
+
+def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value:
+        from importlib.metadata import version
+
+        click.echo(f"plan {version('gpu-planner')}")
+        ctx.exit()
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version)
+def plan() -> None:
+    """Which GPUs a model needs, how sure the answer is, how long it takes and what it costs.
+
+    Without a command: `plan --model llama-70b --bits 4` gives the overview of `plan estimate`.
+    """
+
+
+def _report(message: str, hint: str | None) -> None:
+    one_line = " ".join(message.split())
+    click.echo(f"plan: {one_line}" + (f" ({hint})" if hint else ""), err=True)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run ``plan`` and exit with a documented code; no user input ends in a traceback."""
+    sys.exit(run(sys.argv[1:] if argv is None else argv))
+
+
+def run(argv: list[str]) -> int:
+    """Run ``plan`` on ``argv`` and return the exit code."""
+    try:
+        result: Any = plan.main(args=argv, prog_name="plan", standalone_mode=False)
+    except PlannerError as error:
+        _report(error.message, error.hint)
+        return int(error.exit_code)
+    except click.ClickException as error:
+        command = getattr(error, "ctx", None)
+        _report(error.format_message(), f"see {command.command_path} --help" if command else None)
+        return int(ExitCode.BAD_REQUEST)
+    except (click.Abort, KeyboardInterrupt):
+        _report("interrupted", None)
+        return int(ExitCode.INTERRUPTED)
+    except BrokenPipeError:
+        sys.stderr.close()
+        return int(ExitCode.OK)
+    return int(result) if isinstance(result, int) else int(ExitCode.OK)
