@@ -1,0 +1,322 @@
+"""What measurements taught: corrections per kind of memory, and how wide an honest interval is.
+
+The engine never measures. It reads two files: the default shipped with the product (computed from published
+and own measurements by ``scripts/calibrate_defaults.py``) and the user's own, written by ``plan validate``.
+Every entry says for whom it holds; the most specific entry that matches a request is used.
+
+Ratios are measured / expected bytes. A file holds ratios, counts and names only, no constant of one case.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from hardware_db.gpu import Gpu
+from planner.errors import PlannerError
+from planner.estimate import Estimate
+from planner.memory.breakdown import MemoryBreakdown, MemoryTerm
+from planner.quantity import Quantity, Tier
+from planner.request import PlanRequest, ServingWorkload, TrainingWorkload
+
+FORMAT_VERSION = 1
+DEFAULT_FILE = Path(__file__).parent / "data" / "default_calibration.json"
+USER_FILE_VARIABLE = "GPU_PLANNER_CALIBRATION"
+
+Scope = Literal["stack", "gpu", "generation", "all"]
+SCOPES: tuple[Scope, ...] = ("stack", "gpu", "generation", "all")
+"""From the exact card and software outward."""
+
+Part = Literal["resident", "states", "activations", "slack", "context"]
+PARTS: tuple[Part, ...] = ("resident", "states", "activations", "slack", "context")
+"""What one measurement tells apart: after loading, after a step, at the peak, in segments, on the device."""
+_RESIDENT = frozenset({"weights", "adapter", "buffers", "vision"})
+_STATES = frozenset({"gradients", "optimizer", "ema", "master_weights"})
+
+_LOW_RANK = frozenset({"lora", "dora", "rslora", "lora+", "pissa", "adalora", "loha", "lokr", "lora-fa", "vera"})
+_ENGINES = frozenset({"vllm", "sglang", "llama.cpp"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """Where ``coverage`` of the measurements of one group lie, as ratios to the expectation.
+
+    ``family`` / ``quantity`` / ``framework`` None: of any. ``num_sources`` counts independent publications.
+    """
+
+    tier: Tier
+    task: str
+    family: str | None = None
+    quantity: Quantity | None = None
+    framework: str | None = None
+    scope: Scope = "all"
+    key: str = ""
+    low_ratio: float
+    high_ratio: float
+    num_runs: int
+    num_sources: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Correction:
+    """Factors on the parts of an answer, learnt from ``num_runs`` measurements of one scope."""
+
+    tier: Tier
+    task: str
+    family: str | None = None
+    scope: Scope
+    key: str = ""
+    """Stack fingerprint, GPU id or architecture; empty for "all"."""
+    factors: Mapping[Part, float]
+    num_runs: int
+    median_error: float
+    """Median absolute relative error of the corrected peak, each run predicted from the others."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """Whom an answer is for, from the exact stack outward; None where it is not known."""
+
+    stack: str | None = None
+    gpu: str | None = None
+    generation: str | None = None
+    name: str = ""
+
+    def matches(self, scope: Scope, key: str) -> bool:
+        """True where an entry of this scope speaks of this card; "all" never speaks of a CPU."""
+        if scope == "all":
+            return self.gpu != "cpu"
+        return key != "" and key == {"stack": self.stack, "gpu": self.gpu, "generation": self.generation}[scope]
+
+
+# Where nothing comparable was ever measured: chosen wide on purpose, with no data behind it.
+_UNKNOWN_LOW, _UNKNOWN_HIGH = 0.70, 1.50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """Corrections and intervals, most recent file first."""
+
+    corrections: tuple[Correction, ...] = ()
+    intervals: tuple[Interval, ...] = ()
+    made: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """What the shipped file was computed from: cases, sources, date, held-out coverage."""
+
+    def apply(self, estimate: Estimate, request: PlanRequest, gpu: Gpu | None) -> Estimate:
+        """``estimate`` corrected by what is known of ``gpu`` and given an honest interval.
+
+        Rules of thumb are returned as they are: they are the documents' own formulas.
+        """
+        if estimate.tier not in (Tier.ANALYTIC, Tier.TRACE) or not request.calibrated:
+            return estimate
+        return self.apply_to(estimate, family(request), framework(request), target_of(request, gpu))
+
+    def apply_to(self, estimate: Estimate, family: str, framework: str, target: Target) -> Estimate:
+        """As ``apply``, for a card that is described by ``target``."""
+        correction = self.correction(estimate.tier, estimate.task, family, target)
+        if correction:
+            estimate = _corrected(estimate, correction, target)
+        interval = self.interval(estimate.tier, estimate.task, family, estimate.quantity, framework, target)
+        expected = estimate.expected_bytes
+        return replace(
+            estimate,
+            low_bytes=min(expected, round(expected * interval.low_ratio)),
+            high_bytes=max(expected, round(expected * interval.high_ratio)),
+        )
+
+    def correction(self, tier: Tier, task: str, family: str, target: Target) -> Correction | None:
+        """The most specific correction: nearest scope first, then the same family before all families."""
+        found = [
+            entry
+            for entry in self.corrections
+            if entry.tier == tier
+            and entry.task == task
+            and entry.family in (family, None)
+            and target.matches(entry.scope, entry.key)
+        ]
+        return min(found, key=lambda entry: (SCOPES.index(entry.scope), entry.family is None), default=None)
+
+    def interval(
+        self, tier: Tier, task: str, family: str, quantity: Quantity, framework: str, target: Target
+    ) -> Interval:
+        """The most specific interval; a wide one of zero runs where nothing was ever measured."""
+        found = [
+            entry
+            for entry in self.intervals
+            if entry.tier == tier
+            and entry.task == task
+            and entry.family in (family, None)
+            and entry.quantity in (quantity, None)
+            and entry.framework in (framework, None)
+            and target.matches(entry.scope, entry.key)
+        ]
+
+        def vagueness(entry: Interval) -> tuple[int, int, int, int]:
+            return (
+                SCOPES.index(entry.scope),
+                int(entry.family is None),
+                int(entry.framework is None),
+                int(entry.quantity is None),
+            )
+
+        return min(found, key=vagueness, default=_unmeasured(tier, task))
+
+
+def _unmeasured(tier: Tier, task: str) -> Interval:
+    return Interval(tier=tier, task=task, low_ratio=_UNKNOWN_LOW, high_ratio=_UNKNOWN_HIGH, num_runs=0)
+
+
+def family(request: PlanRequest) -> str:
+    """The group a request's errors are like: full, sharded, lora, qlora, peft-other, serve-hf or serve-engine."""
+    workload = request.workload
+    if isinstance(workload, ServingWorkload):
+        return "serve-engine" if workload.engine in _ENGINES else "serve-hf"
+    if request.parallelism is not None and request.parallelism.num_gpus > 1:
+        return "sharded"
+    if workload.method in ("full", "qlora"):
+        return workload.method
+    return "lora" if workload.method in _LOW_RANK else "peft-other"
+
+
+def framework(request: PlanRequest) -> str:
+    """What runs the request: the trainer's or the engine's name."""
+    workload = request.workload
+    return workload.framework if isinstance(workload, TrainingWorkload) else workload.engine
+
+
+def target_of(request: PlanRequest, gpu: Gpu | None) -> Target:
+    """Whom the answer is for. The stack is the one installed here, unless the request names another torch."""
+    if gpu is None:
+        return Target()
+    workload = request.workload
+    named = workload.torch_version if isinstance(workload, TrainingWorkload) else None
+    return Target(stack=stack_key(gpu.id, named), gpu=gpu.id, generation=gpu.architecture, name=gpu.name)
+
+
+@cache
+def stack_key(gpu_id: str, torch_version: str | None = None) -> str:
+    """Name of a GPU with the libraries that decide its memory: "h200 torch 2.13 transformers 5.23 …"."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    parts = [gpu_id]
+    for library in ("torch", "transformers", "peft", "bitsandbytes"):
+        try:
+            found = torch_version if library == "torch" and torch_version else version(library)
+        except PackageNotFoundError:
+            continue
+        parts.append(f"{library} {'.'.join(found.split('+')[0].split('.')[:2])}")
+    return " ".join(parts)
+
+
+def part_of(term: MemoryTerm) -> Part:
+    """Which measurable part a term belongs to."""
+    if term.counts_in is Quantity.DEVICE:
+        return "context"
+    if term.counts_in is Quantity.RESERVED:
+        return "slack"
+    if term.kind in _RESIDENT:
+        return "resident"
+    return "states" if term.kind in _STATES else "activations"
+
+
+def _corrected(estimate: Estimate, correction: Correction, target: Target) -> Estimate:
+    text = _in_words(correction, target)
+    if estimate.breakdown is None:
+        terms = _scaled(estimate.terms, correction.factors)
+        total = sum(term.size_bytes for term in terms) if terms else estimate.expected_bytes
+        return replace(estimate, terms=terms, expected_bytes=total, calibration=text)
+    breakdown = MemoryBreakdown(
+        phases=tuple(
+            replace(phase, terms=_scaled(phase.terms, correction.factors)) for phase in estimate.breakdown.phases
+        )
+    )
+    peak = breakdown.peak_phase(estimate.quantity)
+    return replace(
+        estimate,
+        breakdown=breakdown,
+        phase=peak.phase,
+        terms=tuple(term for term in peak.terms if estimate.quantity.includes(term.counts_in)),
+        expected_bytes=peak.size_bytes(estimate.quantity),
+        calibration=text,
+    )
+
+
+def _scaled(terms: tuple[MemoryTerm, ...], factors: Mapping[Part, float]) -> tuple[MemoryTerm, ...]:
+    def scaled(size_bytes: int | None, factor: float) -> int | None:
+        return None if size_bytes is None else round(size_bytes * factor)
+
+    return tuple(
+        replace(
+            term,
+            size_bytes=round(term.size_bytes * factor),
+            low_bytes=scaled(term.low_bytes, factor),
+            high_bytes=scaled(term.high_bytes, factor),
+        )
+        if (factor := factors.get(part_of(term), 1.0)) != 1.0
+        else term
+        for term in terms
+    )
+
+
+def _in_words(correction: Correction, target: Target) -> str:
+    where = {
+        "stack": f"this {target.name} with this software",
+        "gpu": f"this {target.name}",
+        "generation": f"{correction.key} GPUs",
+        "all": "other GPUs",
+    }[correction.scope]
+    runs = "run" if correction.num_runs == 1 else "runs"
+    error = f", median error {correction.median_error:.1%}" if math.isfinite(correction.median_error) else ""
+    return f"calibrated on {correction.num_runs} {runs} on {where}{error}"
+
+
+def user_file() -> Path:
+    """The user's own calibration file, which need not exist."""
+    named = os.environ.get(USER_FILE_VARIABLE)
+    if named:
+        return Path(named)
+    from platformdirs import user_data_path
+
+    return user_data_path("gpu-planner") / "calibration.json"
+
+
+def load(*files: Path) -> Calibration:
+    """The calibration of ``files``; by default the user's own and the shipped one. Absent files are skipped."""
+    loaded = [_read(path) for path in (files or (user_file(), DEFAULT_FILE)) if path.is_file()]
+    return Calibration(
+        corrections=tuple(entry for calibration in loaded for entry in calibration.corrections),
+        intervals=tuple(entry for calibration in loaded for entry in calibration.intervals),
+        made=loaded[-1].made if loaded else {},
+    )
+
+
+def _read(path: Path) -> Calibration:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if document["version"] != FORMAT_VERSION:
+            raise ValueError(f"format version {document['version']}")
+        return Calibration(
+            corrections=tuple(_entries(Correction, document["corrections"])),
+            intervals=tuple(_entries(Interval, document["intervals"])),
+            made=document.get("made", {}),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise PlannerError(
+            f"the calibration file {path} cannot be read: {error}",
+            hint="delete it or run plan validate calibrate to write it anew; --no-calibration goes without",
+        ) from error
+
+
+def _entries(kind: type[Any], rows: Iterable[Mapping[str, Any]]) -> Iterable[Any]:
+    for row in rows:
+        quantity = row.get("quantity")
+        values = dict(row) | {"tier": Tier(row["tier"])}
+        if quantity is not None:
+            values["quantity"] = Quantity(quantity)
+        yield kind(**values)
