@@ -1,0 +1,56 @@
+"""The words a request may use: methods, optimizers, kernels, engines. Formulas branch on these names only."""
+
+from __future__ import annotations
+
+FULL_METHODS = ("full", "layernorm", "mezo", "galore")
+"""Methods that update base weights in place (galore keeps a projected optimizer state)."""
+ADAPTER_METHODS = (
+    "lora",
+    "qlora",
+    "dora",
+    "qdora",
+    "rslora",
+    "adalora",
+    "vera",
+    "ia3",
+    "prompt-tuning",
+    "prefix-tuning",
+    "p-tuning",
+    "bottleneck",
+    "adaption-prompt",
+    "llama-adapter-v2",
+)
+METHODS = FULL_METHODS + ADAPTER_METHODS
+RANKED_METHODS = ("lora", "qlora", "dora", "qdora", "rslora", "adalora", "vera", "galore")
+PROMPT_METHODS = ("prompt-tuning", "prefix-tuning", "p-tuning", "adaption-prompt", "llama-adapter-v2")
+QUANTISED_METHODS = ("qlora", "qdora")
+
+OPTIMIZERS = (
+    "adamw",
+    "adamw-fused",
+    "adamw-forloop",
+    "adamw-8bit",
+    "paged-adamw",
+    "paged-adamw-8bit",
+    "sgd",
+    "sgd-momentum",
+    "adafactor",
+    "lion",
+    "lion-8bit",
+    "muon",
+    "galore-adamw",
+)
+CHECKPOINTING = ("none", "full", "selective", "offload")
+ATTENTION = ("eager", "sdpa", "flash-attention-2")
+LOSSES = ("standard", "chunked", "fused")
+OBJECTIVES = ("sft", "pretrain", "dpo", "orpo", "kto", "ppo", "grpo", "reward", "sequence-classification")
+ENGINES = ("transformers", "vllm", "sglang", "llama.cpp", "litgpt", "autoawq")
+CPU_OFFLOAD = ("none", "optimizer", "parameters", "nvme")
+PIPELINE_SCHEDULES = ("gpipe", "1f1b", "interleaved-1f1b", "zero-bubble")
+COMPUTE_DTYPES = ("fp32", "bf16", "fp16")
+KV_CACHE_DTYPES = ("fp32", "bf16", "fp16", "fp8", "int8", "int4")
+
+TRAINABLE_FORMATS = ("fp32", "bf16", "fp16")
+"""Storage formats autograd can update. Everything else only carries adapters."""
+FORMAT_OF_BITS = {"32": "fp32", "16": "bf16", "8": "int8", "4": "nf4", "1.58": "bitnet"}
+"""What ``--bits`` stands for; QLoRA additionally uses double quantisation (``nf4-dq``)."""
