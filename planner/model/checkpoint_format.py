@@ -1,0 +1,59 @@
+"""The weight format of a quantised checkpoint, from the ``quantization_config`` of its ``config.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from planner.errors import UnsupportedError
+
+
+def weight_format_name(quantization: Mapping[str, Any]) -> str:
+    """A name of ``planner.dtypes``; raises UnsupportedError for a scheme that is not known.
+
+    Source: https://huggingface.co/docs/transformers/main_classes/quantization
+    """
+    method = str(quantization.get("quant_method") or "").lower()
+    bits = quantization.get("bits", quantization.get("w_bit", 4))
+    if method == "bitsandbytes" or (
+        not method and ("load_in_4bit" in quantization or "load_in_8bit" in quantization)
+    ):
+        return _bitsandbytes(quantization)
+    if method == "gptq" and bits in (4, 8):
+        return f"gptq-int{bits}"
+    if method == "awq" and bits == 4:
+        return "awq-int4"
+    if method in ("fp8", "fbgemm_fp8"):
+        return "fp8"
+    if method == "mxfp4":
+        return "mxfp4"
+    if method == "bitnet":
+        return "bitnet"
+    if method in ("compressed-tensors", "modelopt"):
+        return _compressed_tensors(quantization)
+    what = f"{method or 'unnamed'} quantisation" + (f" at {bits} bits" if "bits" in quantization else "")
+    raise UnsupportedError(f"a checkpoint in {what[:80]} is not modelled", hint="plan its unquantised model")
+
+
+def _bitsandbytes(quantization: Mapping[str, Any]) -> str:
+    if quantization.get("load_in_8bit"):
+        return "int8"
+    kind = "nf4" if quantization.get("bnb_4bit_quant_type", "fp4") == "nf4" else "fp4"
+    return kind + ("-dq" if quantization.get("bnb_4bit_use_double_quant") else "")
+
+
+def _compressed_tensors(quantization: Mapping[str, Any]) -> str:
+    """Groups with one scheme: floats of 8 bits are fp8, floats of 4 bits NVFP4, integers as GPTQ stores them."""
+    algorithm = str(quantization.get("quant_algo") or "").upper()
+    if algorithm in ("FP8", "NVFP4"):
+        return algorithm.lower()
+    groups = quantization.get("config_groups")
+    schemes = groups.values() if isinstance(groups, Mapping) else ()
+    weights = [scheme.get("weights") for scheme in schemes if isinstance(scheme, Mapping)]
+    kinds = {f"{w.get('type')}{w.get('num_bits')}" for w in weights if isinstance(w, Mapping)}
+    names = {"float8": "fp8", "float4": "nvfp4", "int4": "gptq-int4", "int8": "gptq-int8"}
+    if len(kinds) == 1 and (kind := kinds.pop()) in names:
+        return names[kind]
+    raise UnsupportedError(
+        "this mix of compressed-tensors formats is not modelled", hint="plan its unquantised model"
+    )

@@ -1,0 +1,1 @@
+"""How each family of models turns its config into layer groups."""
