@@ -54,6 +54,8 @@ class ResolvedModel:
     """What was picked among several readings of the name, and what is doubtful."""
     checkpoint_weight_dtype: str | None = None
     """Weight format of a checkpoint that is already quantised, as named in ``planner.dtypes``."""
+    config: Mapping[str, Any] | None = None
+    """What the architecture was built from, as in ``config.json``; real and traced models are built from it too."""
 
 
 @cache
@@ -138,6 +140,7 @@ def _from_registry(name: str) -> ResolvedModel | None:
         num_params_named=named_params((name, entry.id), architecture.params_total),
         notes=tuple(notes),
         checkpoint_weight_dtype=checkpoint_weight_dtype(entry.config),
+        config=entry.config,
     )
 
 
@@ -173,6 +176,7 @@ def from_config_text(text: str, *, name: str, source: str) -> ResolvedModel:
         num_params_named=named_params((name,), architecture.params_total),
         notes=(architecture.doubts,) if architecture.doubts else (),
         checkpoint_weight_dtype=checkpoint_weight_dtype(config),
+        config=config,
     )
 
 
