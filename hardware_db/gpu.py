@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Literal
 
 FlopsDtype = Literal["fp32", "tf32", "fp16", "fp16_acc16", "bf16", "fp8", "int8", "fp4"]
@@ -20,12 +21,15 @@ class Interconnect:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuyPrice:
-    """A dated price to buy one unit (a card, or a system where ``unit`` says so)."""
+    """A dated price to buy one ``unit``."""
 
-    low_usd: float
-    high_usd: float
+    low_usd: Decimal
+    high_usd: Decimal
     date: str
+    """As the source words it: a day, a month, a year or "undated"."""
     condition: str
+    unit: Literal["card", "unclear"]
+    """"unclear": one card or a whole system, the source does not say; never used in a calculation."""
     source: str
 
 
@@ -58,6 +62,8 @@ class Gpu:
     form_factor: str | None
     buy_prices: tuple[BuyPrice, ...]
     sources: Mapping[str, str] = field(hash=False)
+    """Source of each known fact, by field name; rates by dtype ("bf16"), links as "nvlink" and "pcie"."""
     unverified: frozenset[str]
-    """Names of fields whose source is memory or otherwise unverified."""
+    """Names, as in ``sources``, of facts that no source confirms."""
     notes: str
+    """Doubts and disagreements between sources."""
