@@ -1,0 +1,166 @@
+"""The model, adapter and optimizer of a request, built from its config alone: no weights, no hub."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from planner import vocabulary
+from planner.errors import UnsupportedError
+from planner.request import AdapterSpec, TrainingWorkload
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(slots=True)
+class Built:
+    """A model ready to train, as the user's script holds it before the first step."""
+
+    model: torch.nn.Module
+    config: Any
+    kind: str
+    """"decoder", "encoder" or "encoder-decoder"."""
+
+    @property
+    def num_trainable(self) -> int:
+        return sum(parameter.numel() for parameter in self.model.parameters() if parameter.requires_grad)
+
+
+def build_model(config: Mapping[str, Any], workload: TrainingWorkload, *, seed_classes: int = 2) -> Built:
+    """The transformers model of ``config`` with the workload's method applied. Call inside ``fake_tensors()``."""
+    hf_config, kind, auto_class = _auto_class(config, workload.objective)
+    hf_config._attn_implementation = _attention(workload.attention)
+    dtype = DTYPES.get(workload.weight_dtype)
+    if dtype is None:
+        raise UnsupportedError(
+            f"weights in {workload.weight_dtype} cannot be traced yet", hint="the analytic tier covers them"
+        )
+    with _no_init():
+        model = auto_class.from_config(hf_config, dtype=dtype)
+    model.train()
+    if workload.gradient_checkpointing == "full":
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    elif workload.gradient_checkpointing != "none":
+        raise UnsupportedError(f"{workload.gradient_checkpointing} checkpointing cannot be traced", hint=None)
+    if workload.method in vocabulary.ADAPTER_METHODS:
+        model = _with_adapter(model, workload, kind)
+        if workload.gradient_checkpointing == "full":
+            model.enable_input_require_grads()
+    elif workload.method != "full":
+        raise UnsupportedError(
+            f"the method {workload.method} cannot be traced", hint="the analytic tier covers it"
+        )
+    return Built(model=model, config=hf_config, kind=kind)
+
+
+def build_optimizer(model: torch.nn.Module, name: str) -> torch.optim.Optimizer:
+    """The optimizer over the trainable parameters, with the implementation torch picks on a GPU."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if name == "adamw":
+        return torch.optim.AdamW(parameters, foreach=True)
+    if name == "adamw-fused":
+        return torch.optim.AdamW(parameters, fused=True)
+    if name == "adamw-forloop":
+        return torch.optim.AdamW(parameters, foreach=False)
+    if name == "sgd":
+        return torch.optim.SGD(parameters, lr=1e-3, foreach=True)
+    if name == "sgd-momentum":
+        return torch.optim.SGD(parameters, lr=1e-3, momentum=0.9, foreach=True)
+    raise UnsupportedError(f"the optimizer {name} cannot be traced yet", hint="the analytic tier covers it")
+
+
+def make_batch(built: Built, workload: TrainingWorkload, *, seq_len: int | None = None) -> dict[str, torch.Tensor]:
+    """One micro-batch of token ids with labels, shape [batch_size, seq_len]."""
+    length = seq_len or workload.seq_len
+    shape = (workload.batch_size, length)
+    batch = {"input_ids": torch.ones(shape, dtype=torch.long)}
+    if workload.padding_mask:
+        batch["attention_mask"] = torch.ones(shape, dtype=torch.long)
+    if workload.objective == "sequence-classification":
+        batch["labels"] = torch.ones(shape[:1], dtype=torch.long)
+    elif built.kind == "encoder-decoder":
+        target = (workload.batch_size, workload.target_seq_len or length)
+        batch["labels"] = torch.ones(target, dtype=torch.long)
+    else:
+        batch["labels"] = torch.ones(shape, dtype=torch.long)
+    return batch
+
+
+def _auto_class(config: Mapping[str, Any], objective: str) -> tuple[Any, str, Any]:
+    import transformers
+    from transformers.models.auto import modeling_auto as auto
+
+    values = dict(config)
+    model_type = values.pop("model_type")
+    try:
+        hf_config = transformers.AutoConfig.for_model(model_type, **values)
+    except ValueError as error:
+        raise UnsupportedError(
+            f"the installed transformers {transformers.__version__} does not know {model_type!r}",
+            hint="the analytic tier needs no transformers",
+        ) from error
+    mappings = (
+        ("encoder-decoder", auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING, transformers.AutoModelForSeq2SeqLM),
+        ("encoder", auto.MODEL_FOR_MASKED_LM_MAPPING, transformers.AutoModelForMaskedLM),
+        ("decoder", auto.MODEL_FOR_CAUSAL_LM_MAPPING, transformers.AutoModelForCausalLM),
+    )
+    for kind, mapping, auto_class in mappings:
+        if type(hf_config) in mapping:
+            if objective == "sequence-classification":
+                return hf_config, kind, transformers.AutoModelForSequenceClassification
+            return hf_config, kind, auto_class
+    raise UnsupportedError(f"transformers has no language model for {model_type!r}", hint=None)
+
+
+def _attention(name: str) -> str:
+    if name == "flash-attention-2":
+        raise UnsupportedError("the flash-attn package cannot be traced", hint="sdpa takes the same kernel")
+    return name
+
+
+def _no_init() -> Any:
+    """transformers' own switch that leaves new weights uninitialised."""
+    try:
+        from transformers.initialization import no_init_weights
+    except ImportError:  # transformers < 5
+        from transformers.modeling_utils import no_init_weights
+    return no_init_weights()
+
+
+def _with_adapter(model: Any, workload: TrainingWorkload, kind: str) -> Any:
+    import peft
+
+    adapter = workload.adapter
+    return peft.get_peft_model(
+        model,
+        _peft_config(workload.method, adapter, _task_type(workload, kind)),
+        autocast_adapter_dtype=adapter.dtype == "fp32",
+    )
+
+
+def _task_type(workload: TrainingWorkload, kind: str) -> str | None:
+    if workload.objective == "sequence-classification":
+        return "SEQ_CLS"
+    return {"decoder": "CAUSAL_LM", "encoder-decoder": "SEQ_2_SEQ_LM"}.get(kind)
+
+
+def _peft_config(method: str, adapter: AdapterSpec, task_type: str | None) -> Any:
+    import peft
+
+    targets = adapter.target_modules if isinstance(adapter.target_modules, str) else list(adapter.target_modules)
+    if method in ("lora", "dora", "rslora"):
+        return peft.LoraConfig(
+            task_type=task_type, r=adapter.rank, target_modules=targets, lora_dropout=adapter.dropout,
+            modules_to_save=list(adapter.modules_to_save) or None,
+            use_dora=method == "dora", use_rslora=method == "rslora",
+        )  # fmt: skip
+    if method == "prompt-tuning":
+        return peft.PromptTuningConfig(task_type=task_type, num_virtual_tokens=adapter.num_virtual_tokens)
+    if method == "prefix-tuning":
+        return peft.PrefixTuningConfig(task_type=task_type, num_virtual_tokens=adapter.num_virtual_tokens)
+    if method == "p-tuning":
+        return peft.PromptEncoderConfig(task_type=task_type, num_virtual_tokens=adapter.num_virtual_tokens)
+    raise UnsupportedError(f"the method {method} cannot be traced yet", hint="the analytic tier covers it")

@@ -1,0 +1,28 @@
+"""What is traced: a request with its model config and the device it is meant for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from planner.errors import UnsupportedError
+from planner.request import PlanRequest, TrainingWorkload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraceJob:
+    """One traced run. ``seq_lens`` holds the padded length of each step's micro-batches."""
+
+    request: PlanRequest
+    config: Mapping[str, Any]
+    """The model's ``config.json``."""
+    compute_capability: tuple[int, int] | None
+    """Of the GPU the answer is for; None: an Ampere-class GPU."""
+    seq_lens: tuple[int, ...]
+
+    @property
+    def training(self) -> TrainingWorkload:
+        if not isinstance(self.request.workload, TrainingWorkload):
+            raise UnsupportedError("only training steps are traced", hint=None)
+        return self.request.workload

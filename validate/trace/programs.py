@@ -1,0 +1,51 @@
+"""From a job to its event log: build on fake tensors, run the step, record."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+
+from validate.trace.builder import build_model, build_optimizer, make_batch
+from validate.trace.events import EventLog
+from validate.trace.fake import fake_tensors, untested_torch_warning
+from validate.trace.job import TraceJob
+from validate.trace.steps import adopt_model, plain_loop
+from validate.trace.tracer import Tracer
+
+_LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "trl")
+
+
+def trace_training(job: TraceJob) -> EventLog:
+    """Trace the plain training loop of a job."""
+    workload = job.training
+    with fake_tensors():
+        built = build_model(job.config, workload)
+        tracer = Tracer()
+        with tracer, tracer.watch(built.model):
+            adopt_model(tracer, built.model)
+            optimizer = build_optimizer(built.model, workload.optimizer)
+            micro_batches = [
+                [make_batch(built, workload, seq_len=length) for _ in range(workload.gradient_accumulation_steps)]
+                for length in job.seq_lens
+            ]
+            plain_loop(tracer, built, optimizer, micro_batches, workload)
+    parameters = list(built.model.parameters())
+    tracer.log.meta |= {
+        "model": job.request.model,
+        "versions": library_versions(),
+        "num_params": sum(parameter.numel() for parameter in parameters),
+        "num_trainable": built.num_trainable,
+        "warnings": [warning for warning in (untested_torch_warning(),) if warning],
+    }
+    return tracer.log
+
+
+def library_versions() -> dict[str, str]:
+    found = {"torch": str(torch.__version__)}
+    for library in _LIBRARIES[1:]:
+        try:
+            found[library] = version(library)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,153 @@
+"""Trace a request: a real step on fake tensors in a process of its own, and what its replays say."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import planner.errors
+from hardware_db.gpu import Gpu
+from planner.errors import EnvironmentProblemError, PlannerError, RequestError, UnsupportedError
+from planner.model import registry
+from planner.quantity import Quantity
+from planner.request import PlanRequest, TrainingWorkload
+from planner.units import GIB
+from validate.trace.allocator import AllocatorSettings
+from validate.trace.events import EventLog, load
+from validate.trace.job import TraceJob
+from validate.trace.replay import LiveGroup, Replay, live_at, replay
+
+TIMEOUT_S = 300.0
+MEMORY_BYTES = 6 * GIB
+NUM_STEPS = 3
+"""The first step allocates optimizer states, the second is the first complete one, the third shows it repeats."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraceResult:
+    """A traced run, replayed with the allocator's default settings and with expandable segments."""
+
+    log: EventLog
+    default: Replay
+    expandable: Replay
+    wall_s: float
+
+    @property
+    def num_trainable(self) -> int:
+        return int(self.log.meta["num_trainable"])
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        return tuple(self.log.meta.get("warnings", ()))
+
+    def live_at_peak(self) -> tuple[LiveGroup, ...]:
+        """What was allocated at the peak, by category, module and operator; largest first."""
+        return live_at(self.log, self.default.peak_event)
+
+    def peak_bytes(self, quantity: Quantity) -> int:
+        return self.default.peak_bytes(quantity)
+
+
+def trace(
+    request: PlanRequest,
+    *,
+    gpu: Gpu | None = None,
+    num_steps: int = NUM_STEPS,
+    timeout_s: float = TIMEOUT_S,
+    memory_bytes: int = MEMORY_BYTES,
+) -> TraceResult:
+    """Trace ``request`` and replay its events.
+
+    Raises UnsupportedError where the step cannot be traced, EnvironmentProblemError where torch or transformers is
+    missing or the time or memory limit was reached.
+    """
+    started = time.perf_counter()
+    job = make_job(request, gpu, num_steps=num_steps)
+    log = run_in_subprocess(job, timeout_s=timeout_s, memory_bytes=memory_bytes)
+    return result_of(log, wall_s=time.perf_counter() - started)
+
+
+def result_of(log: EventLog, *, wall_s: float = 0.0, capacity_bytes: int | None = None) -> TraceResult:
+    """Replay a log with and without expandable segments."""
+    return TraceResult(
+        log=log,
+        default=replay(log, AllocatorSettings(capacity_bytes=capacity_bytes)),
+        expandable=replay(log, AllocatorSettings(capacity_bytes=capacity_bytes, expandable_segments=True)),
+        wall_s=wall_s,
+    )
+
+
+def make_job(request: PlanRequest, gpu: Gpu | None, *, num_steps: int) -> TraceJob:
+    resolved = registry.resolve(request.model)
+    if resolved.config is None:
+        raise UnsupportedError(
+            f"{request.model} is a size alone; a trace needs a model", hint="name a model or give its config.json"
+        )
+    if not isinstance(request.workload, TrainingWorkload):
+        raise UnsupportedError("serving is not traced yet", hint="the analytic tier covers it")
+    return TraceJob(
+        request=request,
+        config=resolved.config,
+        compute_capability=gpu.compute_capability if gpu else None,
+        seq_lens=(request.workload.seq_len,) * num_steps,
+    )
+
+
+def run_in_subprocess(job: TraceJob, *, timeout_s: float, memory_bytes: int) -> EventLog:
+    """Run ``job`` in a process with a time and memory limit and read its log back."""
+    root = Path(planner.errors.__file__).parent.parent
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")])),
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    with tempfile.TemporaryDirectory(prefix="plan-trace-") as folder:
+        out = Path(folder) / "run.trace"
+        command = [sys.executable, "-m", "validate.trace.worker", str(out), str(memory_bytes)]
+        try:
+            done = subprocess.run(
+                command,
+                input=pickle.dumps(job),
+                capture_output=True,
+                timeout=timeout_s,
+                env=environment,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise EnvironmentProblemError(
+                f"the trace took longer than {timeout_s:g} s",
+                hint="allow more with --timeout, or take fewer layers",
+            ) from error
+        _raise_reported(done, memory_bytes)
+        return load(out)
+
+
+def _raise_reported(done: subprocess.CompletedProcess[bytes], memory_bytes: int) -> None:
+    errors = done.stderr.decode(errors="replace").strip().splitlines()
+    try:
+        report = json.loads(done.stdout)
+    except ValueError:
+        last = errors[-1] if errors else f"exit code {done.returncode}"
+        if "No module named" in last:
+            raise EnvironmentProblemError(
+                f"a trace needs torch and transformers: {last}", hint="pip install 'gpu-planner[validate]'"
+            ) from None
+        raise UnsupportedError(
+            f"the step cannot be traced: {last[:300]}", hint="the analytic tier estimates it by formula"
+        ) from None
+    if not report:
+        return
+    if report["type"] == "MemoryError":
+        raise EnvironmentProblemError(
+            f"the trace needed more than {memory_bytes / GIB:.0f} GiB of host memory",
+            hint="allow more, or take less",
+        )
+    kinds: dict[str, type[PlannerError]] = {"RequestError": RequestError, "UnsupportedError": UnsupportedError}
+    raise kinds.get(report["type"], EnvironmentProblemError)(report["message"], hint=report["hint"])

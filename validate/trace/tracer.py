@@ -1,0 +1,204 @@
+"""Records the birth and death of every tensor storage while a program runs.
+
+The tracer is a ``TorchDispatchMode``. Entered inside a ``FakeTensorMode`` it sees a run that computes nothing;
+entered alone it sees real CPU tensors, and the two logs must agree.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import torch
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from planner.errors import UnsupportedError
+from validate.trace.events import HOST, EventLog
+
+UNKNOWN = ""
+ITEM_PLACEHOLDER = 1
+"""What ``.item()`` returns where its value would depend on data that does not exist."""
+
+
+class DevicePolicy(Protocol):
+    """What the real device does besides the outputs an operator shows."""
+
+    def temporaries(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Any) -> Sequence[int]:
+        """Bytes of the buffers a kernel allocates and frees while it runs."""
+        ...
+
+    def persistent(self, func: Any, *, backward: bool) -> Sequence[tuple[str, int]]:
+        """Name and bytes of buffers that ``func`` allocates on its first call and never frees."""
+        ...
+
+
+class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Writes an ``EventLog``; ``phase`` and ``label`` add what the storages alone do not say."""
+
+    def __init__(self, policy: DevicePolicy | None = None) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.log = EventLog()
+        self._policy = policy
+        self._numbers: dict[int, tuple[weakref.ref[Any], int]] = {}
+        self._op_names: dict[Any, int] = {}
+        self._unknown = self.log.name(UNKNOWN)
+        self._module = self._unknown
+        self._module_stack: list[int] = []
+        self._persistent: set[str] = set()
+        self._phase_name = "load"
+        self._default_category = self._unknown
+
+    # --- what the running program says -----------------------------------------------------------
+
+    def phase(self, name: str, step: int = 0) -> None:
+        """A phase begins: load, forward, backward, optimizer, prefill, decode…"""
+        self._phase_name = name
+        self._module_stack.clear()
+        self._module = self._unknown
+        self.log.phase(name, step)
+
+    def empty_cache(self) -> None:
+        self.log.empty_cache()
+
+    def label(self, tensors: Sequence[torch.Tensor], category: str) -> None:
+        """Say what the storages of ``tensors`` are for; the first label of a storage stays, but "host" wins."""
+        index = self.log.name(category)
+        for tensor in tensors:
+            for storage in _storages(tensor):
+                entry = self._numbers.get(id(storage))
+                if entry is None or entry[0]() is not storage:
+                    continue
+                if self.log.categories[entry[1]] == self._unknown or category == HOST:
+                    self.log.categories[entry[1]] = index
+
+    def adopt(self, tensors: Sequence[torch.Tensor], category: str, op: str) -> None:
+        """Record storages that were made before the tracer was entered, as if copied to the device now."""
+        op_index, module = self.log.name(op), self._module
+        for tensor in tensors:
+            self._record(tensor, op_index, module)
+        self.label(tensors, category)
+
+    # --- modules ---------------------------------------------------------------------------------
+
+    @contextmanager
+    def watch(self, model: torch.nn.Module) -> Iterator[None]:
+        """Attribute what happens inside ``model`` to its modules, in forward and (by gradient hooks) backward."""
+        names = {
+            id(module): self.log.name(name or type(module).__name__) for name, module in model.named_modules()
+        }
+
+        def enter(module: torch.nn.Module, _args: Any) -> None:
+            self._module_stack.append(self._module)
+            self._module = names.get(id(module), self._module)
+
+        def leave(module: torch.nn.Module, _args: Any, output: Any) -> None:
+            name = self._module
+            if self._module_stack:
+                self._module = self._module_stack.pop()
+            first = output if isinstance(output, torch.Tensor) else next(iter(_tensors(output)), None)
+            if first is not None and first.requires_grad and first.grad_fn is not None:
+                first.register_hook(lambda _gradient: self._enter_backward(name))  # type: ignore[no-untyped-call]
+
+        hooks = [
+            torch.nn.modules.module.register_module_forward_pre_hook(enter),
+            torch.nn.modules.module.register_module_forward_hook(leave),
+        ]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _enter_backward(self, name: int) -> None:
+        self._module = name
+
+    # --- dispatch --------------------------------------------------------------------------------
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        out = self._call(func, args, kwargs)
+        op = self._op_names.get(func)
+        if op is None:
+            op = self._op_names[func] = self.log.name(str(func).removeprefix("aten."))
+        policy = self._policy
+        if policy is not None:
+            for name, size_bytes in policy.persistent(func, backward=self._phase_name == "backward"):
+                self._allocate_once(name, size_bytes)
+        if isinstance(out, torch.Tensor):
+            self._record(out, op, self._module)
+        elif isinstance(out, (tuple, list)):
+            for tensor in _tensors(out):
+                self._record(tensor, op, self._module)
+        if policy is not None:
+            self._record_temporaries(policy.temporaries(func, args, kwargs, out), op)
+        return out
+
+    def _call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        try:
+            return func(*args, **kwargs)
+        except DataDependentOutputException as error:
+            if func is torch.ops.aten._local_scalar_dense.default:
+                dtype = args[0].dtype
+                if dtype is torch.bool:
+                    return bool(ITEM_PLACEHOLDER)
+                return float(ITEM_PLACEHOLDER) if dtype.is_floating_point else ITEM_PLACEHOLDER
+            raise refusal(func) from error
+        except DynamicOutputShapeException as error:
+            raise refusal(func) from error
+
+    def _record(self, tensor: torch.Tensor, op: int, module: int) -> None:
+        for storage in _storages(tensor):
+            key = id(storage)
+            entry = self._numbers.get(key)
+            if entry is not None and entry[0]() is storage:
+                continue
+            number = self.log.alloc(storage.nbytes(), op, module, self._default_category)
+
+            def gone(_ref: Any, key: int = key, number: int = number) -> None:
+                entry = self._numbers.get(key)
+                if entry is not None and entry[1] == number:
+                    del self._numbers[key]
+                self.log.free(number)
+
+            self._numbers[key] = (weakref.ref(storage, gone), number)
+
+    def _record_temporaries(self, sizes: Sequence[int], op: int) -> None:
+        category = self.log.name("workspace") if sizes else self._unknown
+        numbers = [self.log.alloc(size, op, self._module, category) for size in sizes]
+        for number in reversed(numbers):
+            self.log.free(number)
+
+    def _allocate_once(self, name: str, size_bytes: int) -> None:
+        if name not in self._persistent:
+            self._persistent.add(name)
+            self.log.alloc(size_bytes, self.log.name(name), self._unknown, self.log.name("workspace"))
+
+
+def refusal(func: Any) -> UnsupportedError:
+    """An operator whose output shape depends on data that a trace does not have."""
+    return UnsupportedError(
+        f"the operator {func} needs real data, so this step cannot be traced without running it",
+        hint="plan estimates it by formula; plan validate measures it on a GPU",
+    )
+
+
+def _tensors(value: Any) -> Iterator[torch.Tensor]:
+    for leaf in tree_leaves(value):
+        if isinstance(leaf, torch.Tensor):
+            yield leaf
+
+
+def _storages(tensor: torch.Tensor) -> Iterator[Any]:
+    """The storages behind a tensor; wrapper subclasses (DTensor, quantised tensors) show those of their parts."""
+    flatten: Callable[[], tuple[list[str], Any]] | None = getattr(tensor, "__tensor_flatten__", None)
+    if flatten is not None:
+        for name in flatten()[0]:
+            yield from _storages(getattr(tensor, name))
+    elif tensor.layout is torch.strided:
+        yield tensor.untyped_storage()
