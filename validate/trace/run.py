@@ -18,7 +18,7 @@ from planner.errors import EnvironmentProblemError, PlannerError, RequestError, 
 from planner.model import registry
 from planner.quantity import Quantity
 from planner.request import PlanRequest, TrainingWorkload
-from planner.units import GIB
+from planner.units import GIB, format_bytes
 from validate.trace.allocator import AllocatorSettings
 from validate.trace.events import EventLog, load
 from validate.trace.job import TraceJob
@@ -135,6 +135,8 @@ def _raise_reported(done: subprocess.CompletedProcess[bytes], memory_bytes: int)
         report = json.loads(done.stdout)
     except ValueError:
         last = errors[-1] if errors else f"exit code {done.returncode}"
+        if "MemoryError" in last or "bad_alloc" in last or "can't allocate memory" in last:
+            raise _out_of_host_memory(memory_bytes) from None
         if "No module named" in last:
             raise EnvironmentProblemError(
                 f"a trace needs torch and transformers: {last}", hint="pip install 'gpu-planner[validate]'"
@@ -145,9 +147,13 @@ def _raise_reported(done: subprocess.CompletedProcess[bytes], memory_bytes: int)
     if not report:
         return
     if report["type"] == "MemoryError":
-        raise EnvironmentProblemError(
-            f"the trace needed more than {memory_bytes / GIB:.0f} GiB of host memory",
-            hint="allow more, or take less",
-        )
+        raise _out_of_host_memory(memory_bytes)
     kinds: dict[str, type[PlannerError]] = {"RequestError": RequestError, "UnsupportedError": UnsupportedError}
     raise kinds.get(report["type"], EnvironmentProblemError)(report["message"], hint=report["hint"])
+
+
+def _out_of_host_memory(memory_bytes: int) -> EnvironmentProblemError:
+    return EnvironmentProblemError(
+        f"the trace needed more than {format_bytes(memory_bytes)} of host memory",
+        hint="trace fewer layers, or run it on a larger machine",
+    )
