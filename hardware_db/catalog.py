@@ -11,8 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from hardware_db import naming, offers
+from hardware_db.errors import UnknownGpuError
 from hardware_db.gpu import BuyPrice, Gpu, Interconnect
 from hardware_db.offer import Offer
+
+__all__ = [
+    "DATA", "GpuMatch", "UnknownGpuError", "all_gpus", "all_offers",
+    "find_gpu", "forget_offers", "match_gpu", "offers_for",
+]  # fmt: skip
 
 DATA = Path(__file__).parent / "data"
 
@@ -20,15 +26,6 @@ _SPEC_FIELDS = (
     "architecture", "compute_capability", "release", "memory_gb", "memory_type",
     "bandwidth_bytes_per_s", "tdp_w", "form_factor",
 )  # fmt: skip
-
-
-class UnknownGpuError(LookupError):
-    """No catalogue entry goes by this name; ``suggestions`` are the nearest."""
-
-    def __init__(self, name: str, suggestions: tuple[str, ...]) -> None:
-        super().__init__(f"unknown GPU {name!r}")
-        self.name = name
-        self.suggestions = suggestions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,8 +37,8 @@ class GpuMatch:
 
 
 def _fact_sources(row: Mapping[str, Any], sources: list[str]) -> dict[str, str]:
-    """One source per known fact. The file names them by group: ``spec``, ``tensor``, or a single field."""
-    given = {field: sources[index] for field, index in row["sources"].items()}
+    """What backs each known fact. The file names it by group: ``spec``, ``tensor``, or a single field."""
+    given = {field: "; ".join(sources[index] for index in used) for field, used in row["sources"].items()}
     spec, tensor = given.pop("spec"), given.pop("tensor", None)
     found = {field: spec for field in _SPEC_FIELDS if field in row}
     if "pcie_generation" in row:
@@ -83,7 +80,7 @@ def _gpu(row: Mapping[str, Any], sources: list[str]) -> Gpu:
                 date=price["date"],
                 condition=price["condition"],
                 unit=price["unit"],
-                source=sources[price["source"]],
+                source="; ".join(sources[index] for index in price["source"]),
             )
             for price in row.get("buy_prices", ())
         ),
@@ -97,7 +94,8 @@ def _gpu(row: Mapping[str, Any], sources: list[str]) -> Gpu:
 def all_gpus() -> tuple[Gpu, ...]:
     """Every accelerator of the catalogue; of a family the variant most often met comes first."""
     document = json.loads((DATA / "gpus.json").read_text(encoding="utf-8"))
-    return tuple(_gpu(row, document["sources"]) for row in document["gpus"])
+    sources = [" ".join(title_and_url) for title_and_url in document["sources"]]
+    return tuple(_gpu(row, sources) for row in document["gpus"])
 
 
 @cache

@@ -10,16 +10,13 @@ from datetime import date
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
+from hardware_db.errors import BrokenPriceFileError
 from hardware_db.offer import Offer
 
 COLUMNS = (
     "provider", "instance_type", "gpu_id", "num_gpus", "region", "usd_per_hour", "spot",
     "as_of", "as_of_text", "source", "note", "quarantined",
 )  # fmt: skip
-
-
-class BrokenPriceFileError(ValueError):
-    """A price file that cannot be read as a whole; the message names file, line and cell."""
 
 
 def live_path() -> Path:

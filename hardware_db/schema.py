@@ -15,6 +15,7 @@ FactGroup = Literal[
     "bandwidth_bytes_per_s", "fp32", "pcie", "tdp_w", "form_factor",
 ]  # fmt: skip
 Fact = FactGroup | Dtype
+SourceIndexes = Annotated[list[int], Field(min_length=1)]
 Positive = Annotated[int, Field(gt=0)]
 
 
@@ -28,7 +29,7 @@ class BuyPriceRow(Strict):
     date: Annotated[str, Field(min_length=4)]
     condition: Annotated[str, Field(min_length=3)]
     unit: Literal["card", "unclear"]
-    source: int
+    source: SourceIndexes
 
     @model_validator(mode="after")
     def _ordered(self) -> BuyPriceRow:
@@ -61,15 +62,15 @@ class GpuRow(Strict):
     tdp_w: Positive | None = None
     form_factor: str | None = None
     buy_prices: list[BuyPriceRow] = []
-    sources: dict[Fact, int]
+    sources: dict[Fact, SourceIndexes]
     unverified: list[Fact] = []
     notes: str = ""
 
 
 class GpuFile(Strict):
-    """``gpus.json``: rows refer to ``sources`` by index."""
+    """``gpus.json``: rows refer by index to ``sources``, each a title and, where one is known, an address."""
 
-    sources: list[Annotated[str, Field(min_length=3)]]
+    sources: list[Annotated[list[Annotated[str, Field(min_length=3)]], Field(min_length=1, max_length=2)]]
     gpus: list[GpuRow]
 
     @model_validator(mode="after")
@@ -77,6 +78,6 @@ class GpuFile(Strict):
         count = len(self.sources)
         for gpu in self.gpus:
             used = [*gpu.sources.values(), *(price.source for price in gpu.buy_prices)]
-            if any(not 0 <= index < count for index in used):
+            if any(not 0 <= index < count for indexes in used for index in indexes):
                 raise ValueError(f"{gpu.id} names a source that is not in the table")
         return self

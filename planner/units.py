@@ -77,3 +77,16 @@ def format_count(count: int) -> str:
         if count >= factor:
             return f"{count / factor:.2f}{unit}"
     return str(count)
+
+
+def format_bandwidth(bytes_per_s: int) -> str:
+    """Decimal GB/s or TB/s, as data sheets print bandwidth, for example "3.35 TB/s"."""
+    if bytes_per_s >= TB:
+        return f"{bytes_per_s / TB:.2f} TB/s"
+    return f"{bytes_per_s / GB:.0f} GB/s"
+
+
+def format_flops(flops_per_s: int) -> str:
+    """A rate in TFLOP/s, for example "989.5" or "0.15"."""
+    tera = flops_per_s / TERA
+    return f"{tera:,.0f}" if tera >= 1000 else f"{tera:.4g}"

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from hardware_db.errors import UnknownGpuError
 from planner.errors import ExitCode, PlannerError
 
 DEFAULT_COMMAND = "estimate"
@@ -89,6 +90,10 @@ def run(argv: list[str]) -> int:
     except PlannerError as error:
         _report(error.message, error.hint)
         return int(error.exit_code)
+    except UnknownGpuError as error:
+        near = f"did you mean {', '.join(error.suggestions)}?" if error.suggestions else "see plan gpus"
+        _report(f"there is no GPU {error.name[:60]!r} in the catalogue", near)
+        return int(ExitCode.UNKNOWN)
     except click.ClickException as error:
         command = getattr(error, "ctx", None)
         _report(error.format_message(), f"see {command.command_path} --help" if command else None)
