@@ -112,7 +112,7 @@ def build(cfg: ConfigReader, traits: Traits) -> ModelArchitecture:
     """The architecture of a decoder with ``traits``."""
     d = cfg.size("hidden_size", "n_embd", "d_model")
     vocab = cfg.size("vocab_size", "padded_vocab_size")
-    heads = cfg.size("num_attention_heads", "n_head", "n_heads")
+    heads = cfg.size("num_attention_heads", "n_head", "n_heads", "num_heads")
     kv_heads = traits.num_key_value_heads or cfg.size("num_key_value_heads", default=heads)
     head_dim = head_dim_of(cfg, d, heads)
     if heads % kv_heads:
@@ -190,7 +190,7 @@ def mlp_of(cfg: ConfigReader, d: int, traits: Traits, index: int) -> tuple[Dense
         linears = moe_linears(d, moe)
         return moe.mlp, linears
     f = (moe.dense_intermediate_size if moe else None) or traits.intermediate_size
-    f = f or cfg.size("intermediate_size", "ffn_dim", "n_inner", default=None if traits.gated else 4 * d)
+    f = f or cfg.size("intermediate_size", "ffn_dim", "n_inner")
     return blocks.dense(f, gated=traits.gated, activation=traits.activation), dense_linears(d, f, traits)
 
 

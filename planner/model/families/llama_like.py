@@ -101,3 +101,99 @@ def gemma3(cfg: ConfigReader) -> ModelArchitecture:
         window=_layer_windows(cfg, every_nth_full(_window(cfg), pattern)),
     )
     return build(cfg, traits)
+
+
+def glm(cfg: ConfigReader) -> ModelArchitecture:
+    """GLM-4 of 2024: biased q, k, v and one matrix for gate and up."""
+    return build(cfg, _glm_traits(cfg, num_norms=2))
+
+
+def glm4(cfg: ConfigReader) -> ModelArchitecture:
+    """GLM-4-0414: as GLM, with a norm after attention and one after the MLP."""
+    return build(cfg, _glm_traits(cfg, num_norms=4))
+
+
+def _glm_traits(cfg: ConfigReader, num_norms: int) -> Traits:
+    return Traits(
+        qkv_bias=cfg.flag("attention_bias"),
+        num_norms=num_norms,
+        fused_mlp_names=("gate_up_proj", "down_proj"),
+        activation=_activation(cfg),
+    )
+
+
+def olmo(cfg: ConfigReader) -> ModelArchitecture:
+    """OLMo-1: LayerNorm without parameters."""
+    bias = cfg.flag("attention_bias")
+    traits = Traits(qkv_bias=bias, o_bias=bias, norm="layernorm-no-params", activation=_activation(cfg))
+    return build(cfg, traits)
+
+
+def olmo2(cfg: ConfigReader) -> ModelArchitecture:
+    """OLMo-2 and OLMo-3: q/k norms over all heads; OLMo-3 has a full layer after every three windowed ones."""
+    bias = cfg.flag("attention_bias")
+    windows = every_nth_full(_window(cfg), 4) if cfg.model_type == "olmo3" else lambda index: None
+    traits = Traits(
+        qkv_bias=bias,
+        o_bias=bias,
+        qk_norm="full",
+        activation=_activation(cfg),
+        window=_layer_windows(cfg, windows),
+    )
+    return build(cfg, traits)
+
+
+def cohere(cfg: ConfigReader) -> ModelArchitecture:
+    """Command-R: attention and MLP side by side behind one LayerNorm without bias."""
+    bias = cfg.flag("attention_bias")
+    pattern = cfg.size("sliding_window_pattern", "_sliding_window_pattern", default=4)
+    windows = every_nth_full(_window(cfg), pattern) if cfg.model_type == "cohere2" else lambda index: None
+    traits = Traits(
+        qkv_bias=bias,
+        o_bias=bias,
+        norm="layernorm-no-bias",
+        num_norms=1,
+        qk_norm="full" if cfg.flag("use_qk_norm") else None,
+        activation=_activation(cfg),
+        tie_default=True,
+        parallel_blocks=True,
+        window=_layer_windows(cfg, windows),
+    )
+    return build(cfg, traits)
+
+
+def stablelm(cfg: ConfigReader) -> ModelArchitecture:
+    """StableLM 3B and 2: LayerNorm; the 12B has parallel blocks with one norm and a q/k norm per head."""
+    parallel = cfg.flag("use_parallel_residual")
+    traits = Traits(
+        qkv_bias=cfg.flag("use_qkv_bias"),
+        norm="layernorm",
+        num_norms=1 if parallel else 2,
+        qk_norm="full" if cfg.flag("qk_layernorm") else None,
+        activation=_activation(cfg),
+        parallel_blocks=parallel,
+    )
+    return build(cfg, traits)
+
+
+def bitnet(cfg: ConfigReader) -> ModelArchitecture:
+    """BitNet b1.58: a norm before the output projection (P) and one before the down projection (f)."""
+    d, heads = cfg.size("hidden_size"), cfg.size("num_attention_heads")
+    sub_norms = heads * cfg.size("head_dim", default=d // heads) + cfg.size("intermediate_size")
+    return build(cfg, Traits(extra_layer_params=sub_norms, activation=_activation(cfg, "relu2")))
+
+
+def starcoder2(cfg: ConfigReader) -> ModelArchitecture:
+    bias, window = cfg.flag("use_bias", default=True), _window(cfg)
+    traits = Traits(
+        qkv_bias=bias,
+        o_bias=bias,
+        mlp_bias=bias,
+        norm="layernorm",
+        gated=False,
+        plain_mlp_names=("c_fc", "c_proj"),
+        activation=_activation(cfg, "gelu_pytorch_tanh"),
+        tie_default=True,
+        window=lambda index: window,
+    )
+    return build(cfg, traits)
