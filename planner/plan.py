@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
+from planner import calibration, checks, doubts, vocabulary
+from planner.answer import REFERENCE_GPUS, Answer, fits_by_rule, named_gpu, rules
+from planner.dtypes import bits_choice, weight_format
+from planner.errors import RequestError, UnsupportedError
 from planner.estimate import Estimate
-from planner.fit import Fit
+from planner.fit import Fit, Verdict
+from planner.memory import rule
+from planner.model import registry
 from planner.model.architecture import ModelArchitecture
-from planner.request import PlanRequest
+from planner.quantity import Tier
+from planner.request import HardwareWish, PlanRequest, ServingWorkload, TrainingWorkload
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,3 +30,117 @@ class Plan:
     estimates: tuple[Estimate, ...]
     fits: tuple[Fit, ...]
     warnings: tuple[str, ...]
+
+    @property
+    def meets_the_wish(self) -> bool:
+        """False where hardware or a budget was named and nothing that was asked fits it."""
+        wished = any(request.hardware != HardwareWish() for request in self.requests)
+        rule_only = all(estimate.tier is Tier.RULE for estimate in self.estimates)
+        fits = [fit for fit in self.fits if rule_only or fit.estimate.tier is not Tier.RULE]
+        return not wished or any(fit.verdict is not Verdict.DOES_NOT_FIT for fit in fits)
+
+
+def overview_requests(
+    base: PlanRequest, serving: ServingWorkload, training: TrainingWorkload | None
+) -> tuple[tuple[PlanRequest, ...], tuple[str, ...]]:
+    """Serving, adapters and, where the weights take gradients, full fine-tuning; and why the rest is refused.
+
+    ``training`` None: the weights are for inference only.
+    """
+    requests = [replace(base, workload=serving)]
+    if training is None:
+        return tuple(requests), (
+            f"{serving.weight_dtype} weights are for inference: train at 16 bits, or QLoRA at 4",
+        )
+    stored = weight_format(training.weight_dtype)
+    method = "qlora" if stored.is_quantised else "lora"
+    requests.append(replace(base, workload=replace(training, method=method)))
+    if stored.full_fine_tuning:
+        requests.append(replace(base, workload=replace(training, method="full")))
+        return tuple(requests), ()
+    refusal = (
+        f"full fine-tuning of {stored.name} weights is refused, quantised weights take no gradient:"
+        " train adapters (QLoRA), or the whole model at --bits 16"
+    )
+    return tuple(requests), (refusal,)
+
+
+def compute_dtype_of(weight_dtype: str) -> str:
+    """What arithmetic runs in unless asked otherwise: plain weights in their own dtype, packed ones in bf16."""
+    name = weight_format(weight_dtype).name
+    return name if name in vocabulary.COMPUTE_DTYPES else "bf16"
+
+
+def overview(model: str, bits: str = "16", *, top: int = 3) -> Plan:
+    """What serving and fine-tuning ``model`` at ``bits`` needs, with everything else at its default."""
+    choice = bits_choice(bits)
+    compute = compute_dtype_of(choice.serve)
+    serving = ServingWorkload(weight_dtype=choice.serve, compute_dtype=compute, kv_cache_dtype=compute)
+    training = TrainingWorkload(weight_dtype=choice.train, compute_dtype=compute) if choice.train else None
+    requests, refusals = overview_requests(PlanRequest(model=model, workload=serving), serving, training)
+    plan = plan_requests(requests, top=top)
+    return replace(plan, warnings=plan.warnings + refusals)
+
+
+def plan_request(request: PlanRequest, *, top: int = 5) -> Plan:
+    """The answer to one request; raises PlannerError where it cannot be answered."""
+    return plan_requests((request,), top=top)
+
+
+def plan_requests(requests: Sequence[PlanRequest], *, rule_only: bool = False, top: int = 5) -> Plan:
+    """The answers to requests about one model on one wish for hardware.
+
+    Of several requests one that is not modelled becomes a warning; a single one raises UnsupportedError.
+    """
+    if not requests:
+        raise RequestError("nothing is asked")
+    for request in requests:
+        checks.check_request(request)
+    gpus = tuple(named_gpu(name) for name in requests[0].hardware.gpus)
+    resolved = registry.resolve(requests[0].model)
+    model = resolved.architecture
+    learnt = calibration.load() if requests[0].calibrated and model is not None and not rule_only else None
+    warnings = list(resolved.notes)
+    estimates: list[Estimate] = []
+    fits: list[Fit] = []
+    for request in requests:
+        of_rules = rules(request.workload, resolved.num_params_named)
+        estimates += of_rules
+        own: tuple[Fit, ...] = ()
+        if model is not None and not rule_only:
+            warnings += checks.check_request(request, model)
+            answer = Answer(request=request, model=model, gpus=gpus, calibration=learnt, top=top)
+            try:
+                own = answer.fits
+                estimates.append(answer.estimate())
+            except UnsupportedError as error:
+                if len(requests) == 1:
+                    raise
+                warnings.append(f"{error.message} ({error.hint})" if error.hint else error.message)
+            else:
+                warnings += answer.why_nothing_holds()
+        fits += own
+        kinds = gpus or (*dict.fromkeys(fit.gpu for fit in own), *(named_gpu(name) for name in REFERENCE_GPUS))
+        fits += [
+            fit for by_rule in of_rules[:1] for fit in fits_by_rule(by_rule, request, tuple(dict.fromkeys(kinds)))
+        ]
+    if len(requests) > 1:
+        estimates += _closing_rules(resolved.num_params_named, estimates)
+    return Plan(
+        requests=tuple(requests),
+        model=model,
+        num_params_named=resolved.num_params_named,
+        estimates=tuple(estimates),
+        fits=tuple(fits),
+        warnings=tuple(dict.fromkeys((*warnings, *doubts.of_fits(requests, fits)))),
+    )
+
+
+def _closing_rules(num_params: int, told: Sequence[Estimate]) -> list[Estimate]:
+    """What the documents say at full precision beside the requests of an overview."""
+    rules_at_32_bits = (
+        rule.stored_weights(num_params),
+        rule.training(num_params),
+        rule.pessimistic_training(num_params),
+    )
+    return [estimate for estimate in rules_at_32_bits if estimate not in told]

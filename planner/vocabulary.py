@@ -8,7 +8,6 @@ ADAPTER_METHODS = (
     "lora",
     "qlora",
     "dora",
-    "qdora",
     "rslora",
     "adalora",
     "vera",
@@ -21,9 +20,9 @@ ADAPTER_METHODS = (
     "llama-adapter-v2",
 )
 METHODS = FULL_METHODS + ADAPTER_METHODS
-RANKED_METHODS = ("lora", "qlora", "dora", "qdora", "rslora", "adalora", "vera", "galore")
+RANKED_METHODS = ("lora", "qlora", "dora", "rslora", "adalora", "vera", "galore")
 PROMPT_METHODS = ("prompt-tuning", "prefix-tuning", "p-tuning", "adaption-prompt", "llama-adapter-v2")
-QUANTISED_METHODS = ("qlora", "qdora")
+QUANTISED_METHODS = ("qlora",)
 
 OPTIMIZERS = (
     "adamw",
@@ -52,5 +51,3 @@ KV_CACHE_DTYPES = ("fp32", "bf16", "fp16", "fp8", "int8", "int4")
 
 TRAINABLE_FORMATS = ("fp32", "bf16", "fp16")
 """Storage formats autograd can update. Everything else only carries adapters."""
-FORMAT_OF_BITS = {"32": "fp32", "16": "bf16", "8": "int8", "4": "nf4", "1.58": "bitnet"}
-"""What ``--bits`` stands for; QLoRA additionally uses double quantisation (``nf4-dq``)."""

@@ -54,7 +54,7 @@ def stored_weights(num_params: int, bits: str = "32") -> Estimate:
     """P × 4 B / (32 / Q): 1B parameters are 4 GB at full precision."""
     size_bytes = round(_weights(num_params, bits))
     weights = _term("weights", "weights", size_bytes, "P × 4 B / (32 / Q)", P=num_params, Q=bits)
-    return _estimate("serve", "", "stored weights", (weights,))
+    return _estimate("store", "", "stored weights", (weights,))
 
 
 def serving(num_params: int, bits: str = "16") -> Estimate:

@@ -1,0 +1,40 @@
+"""What a reader should know before relying on an answer: old prices, derived sizes, kernels a card lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from planner.fit import Fit, Verdict
+from planner.quantity import Tier
+from planner.rental import STALE_AFTER_DAYS, is_stale
+from planner.request import PlanRequest
+
+
+def of_fits(requests: Sequence[PlanRequest], fits: Sequence[Fit]) -> tuple[str, ...]:
+    """One line per kind of doubt, naming the cards it concerns."""
+    own = [fit for fit in fits if fit.estimate.tier is not Tier.RULE and fit.verdict is not Verdict.DOES_NOT_FIT]
+    bf16 = any(request.workload.compute_dtype == "bf16" for request in requests)
+    doubts = (
+        (
+            "reports no known memory size, it is derived from the label",
+            [f for f in own if f.gpu.memory_bytes_derived],
+        ),
+        (
+            "has no bf16: compute in fp16 there (--compute-dtype fp16), the bytes are the same",
+            [fit for fit in own if bf16 and fit.gpu.supports_bf16 is False],
+        ),
+        (
+            f"is priced by an offer that is undated or older than {STALE_AFTER_DAYS} days",
+            [fit for fit in own if fit.offer is not None and is_stale(fit.offer)],
+        ),
+        (
+            "is priced as several instances: check that the provider links them in one machine",
+            [fit for fit in own if fit.num_instances > 1 and fit.offer is not None and fit.offer.num_gpus < 8],
+        ),
+        ("is not a CUDA card: its runtime overheads are not modelled", [f for f in own if not f.gpu.is_cuda]),
+    )
+    return tuple(f"{_names(concerned)} {text}" for text, concerned in doubts if concerned)
+
+
+def _names(fits: Sequence[Fit]) -> str:
+    return ", ".join(dict.fromkeys(fit.gpu.name for fit in fits))

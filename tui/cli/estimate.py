@@ -1,0 +1,58 @@
+"""``plan [estimate]``: what a model needs, which GPUs hold it, what that costs, and where each number is from."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from typing import Any
+
+import click
+
+from planner.errors import ExitCode
+from planner.plan import Plan, plan_requests
+from tui.cli.options import INT, Word, request_options
+from tui.cli.output import report_warnings
+from tui.request_builder import build
+
+TOP_OF_OVERVIEW = 3
+TOP = 6
+
+
+@click.command
+@request_options
+@click.option("--tier", type=Word(("rule", "analytic")), default="analytic", help="How deep to go.")
+@click.option("--explain", is_flag=True, help="Every term with its formula, values and source.")
+@click.option("--top", type=INT, help="How many kinds of GPU to show.")
+@click.option("--json", "as_json", is_flag=True, help="The answer as JSON (docs/json-schema.md).")
+@click.option("--csv", "as_csv", is_flag=True, help="The GPUs as CSV.")
+def command(tier: str, explain: bool, top: int | None, as_json: bool, as_csv: bool, **values: Any) -> int:
+    """What a model needs, which GPUs hold it and what they cost.
+
+    Without --task an overview: serving, LoRA or QLoRA, and full fine-tuning where the weights allow it.
+    """
+    asked = build(values)
+    shown = top or (TOP if len(asked.requests) == 1 else TOP_OF_OVERVIEW)
+    plan = plan_requests(asked.requests, rule_only=tier == "rule", top=shown)
+    plan = replace(plan, warnings=plan.warnings + asked.refusals)
+    _write(plan, explain=explain, as_json=as_json, as_csv=as_csv)
+    return int(ExitCode.OK if plan.meets_the_wish else ExitCode.DOES_NOT_FIT)
+
+
+def _write(plan: Plan, *, explain: bool, as_json: bool, as_csv: bool) -> None:
+    report_warnings(plan.warnings)
+    if as_json:
+        from tui.render import json
+
+        click.echo(json.render(plan))
+    elif as_csv:
+        from tui.render import csv
+
+        click.echo(csv.render(plan))
+    elif sys.stdout.isatty():
+        from tui.render import table
+
+        table.show(plan, explain=explain)
+    else:
+        from tui.render import plain
+
+        click.echo(plain.render(plan, explain=explain))

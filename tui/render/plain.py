@@ -1,0 +1,39 @@
+"""A plan as plain text for pipes and logs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from planner.plan import Plan
+from tui.render import sheet
+
+
+def render(plan: Plan, *, explain: bool = False) -> str:
+    """The answer, question by question; ``explain`` adds every term with its formula, values and source."""
+    lines = [sheet.title(plan)]
+    for block in sheet.blocks(plan):
+        lines += ["", block.heading]
+        lines += [f"  {line}" for line in columns(block.facts)]
+        if block.fits:
+            lines += [f"  {line}" for line in columns((sheet.FIT_COLUMNS, *block.fits), right=sheet.NUMBERS)]
+        if explain:
+            for terms in block.explained:
+                lines += [
+                    "",
+                    f"  {terms.heading}",
+                    *(f"    {line}" for line in columns(terms.rows, right=sheet.TERM_NUMBERS)),
+                ]
+                lines += [f"    source of {label}: {source}" for label, source in terms.sources]
+    return "\n".join(lines)
+
+
+def columns(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> list[str]:
+    """Rows as lines of aligned columns; the columns numbered in ``right`` are set to the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))] if rows else []
+    return [
+        "  ".join(
+            cell.rjust(width) if index in right else cell.ljust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]

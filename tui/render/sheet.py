@@ -1,0 +1,194 @@
+"""What a plan says, in words and rows; plain text, rich tables and reports all set the same sheet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from planner.estimate import Estimate
+from planner.fit import Fit, Verdict
+from planner.plan import Plan
+from planner.quantity import Tier
+from planner.rental import age_days
+from planner.request import PlanRequest, TrainingWorkload
+from planner.units import format_bytes, format_count, format_gb, format_gib
+from planner.vocabulary import PROMPT_METHODS, RANKED_METHODS
+
+FIT_COLUMNS = ("GPUs", "verdict", "each needs", "of", "spare", "USD/h", "offer", "price of")
+NUMBERS = frozenset({2, 3, 4, 5})
+"""Columns of ``FIT_COLUMNS`` that hold numbers."""
+TERM_NUMBERS = frozenset({1, 2})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explained:
+    """The terms live at the peak of one estimate, which add up to its last row."""
+
+    heading: str
+    rows: tuple[tuple[str, ...], ...]
+    sources: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """One question and its answer."""
+
+    heading: str
+    facts: tuple[tuple[str, str], ...]
+    fits: tuple[tuple[str, ...], ...]
+    """Rows under ``FIT_COLUMNS``."""
+    explained: tuple[Explained, ...]
+
+
+def title(plan: Plan) -> str:
+    if plan.model is None:
+        return f"a model of {format_count(plan.num_params_named)} parameters, known by size alone"
+    active = f", {format_count(plan.model.params_active)} active" if is_sparse(plan) else ""
+    return f"{plan.model.name}: {format_count(plan.model.params_total)} parameters{active}"
+
+
+def is_sparse(plan: Plan) -> bool:
+    return plan.model is not None and plan.model.params_active < plan.model.params_total
+
+
+def blocks(plan: Plan) -> tuple[Block, ...]:
+    """One block per question, and one for rules that belong to none of them."""
+    found = []
+    told: list[Estimate] = []
+    for request in plan.requests:
+        estimates = [estimate for estimate in plan.estimates if _answers(request, estimate.task, estimate.method)]
+        fits = [fit for fit in plan.fits if _answers(request, fit.task, fit.method)]
+        told += estimates
+        found.append(
+            Block(
+                heading=describe(request),
+                facts=_facts(estimates, fits, known=plan.model is not None),
+                fits=tuple(_row(fit) for fit in fits if fit.estimate.tier is not Tier.RULE),
+                explained=tuple(_explained(estimate) for estimate in estimates),
+            )
+        )
+    rest = [estimate for estimate in plan.estimates if estimate not in told]
+    if rest:
+        found.append(
+            Block(
+                heading="rules of thumb, everything at 32 bits",
+                facts=tuple(
+                    (_at_32_bits(estimate), f"{format_gb(estimate.expected_bytes)} in all") for estimate in rest
+                ),
+                fits=(),
+                explained=tuple(_explained(estimate) for estimate in rest),
+            )
+        )
+    return tuple(found)
+
+
+def describe(request: PlanRequest) -> str:
+    """The workload in one line."""
+    work = request.workload
+    if not isinstance(work, TrainingWorkload):
+        requests = "1 request" if work.concurrency == 1 else f"{work.concurrency:,} requests"
+        tokens = f"{work.prompt_tokens:,} + {work.output_tokens:,} tokens"
+        return f"serve: {requests} of {tokens}, {work.weight_dtype} weights, {work.engine}"
+    parts = [
+        f"train {work.method}: batch {work.batch_size:,} x {work.seq_len:,} tokens",
+        f"{work.weight_dtype} weights",
+    ]
+    if work.method in RANKED_METHODS:
+        targets = work.adapter.target_modules
+        names = targets if isinstance(targets, str) else ",".join(targets)
+        parts.append(f"rank {work.adapter.rank} on {names}")
+    if work.method in PROMPT_METHODS:
+        parts.append(f"{work.adapter.num_virtual_tokens} virtual tokens")
+    kept = (
+        "no checkpointing"
+        if work.gradient_checkpointing == "none"
+        else f"{work.gradient_checkpointing} checkpointing"
+    )
+    parts += [work.optimizer, kept, *([] if work.objective == "sft" else [work.objective])]
+    return ", ".join(parts)
+
+
+def _answers(request: PlanRequest, task: str, method: str) -> bool:
+    if task != request.task:
+        return False
+    return not isinstance(request.workload, TrainingWorkload) or request.workload.method == method
+
+
+def _facts(estimates: list[Estimate], fits: list[Fit], *, known: bool) -> tuple[tuple[str, str], ...]:
+    facts = []
+    rules = [estimate for estimate in estimates if estimate.tier is Tier.RULE]
+    for estimate in rules:
+        counts = "" if estimate.label else _counts_by_rule(fits)
+        facts.append((_name(estimate), f"{format_gb(estimate.expected_bytes)} in all{counts}"))
+    if not rules:
+        facts.append(("rule", "the documents have none for this"))
+    if not known:
+        facts.append(("estimate", "none: a size says nothing of layers, heads and vocabulary; name a model"))
+    for estimate in estimates:
+        if estimate.tier is Tier.RULE:
+            continue
+        gpus = "" if estimate.num_gpus == 1 else f" on each of {estimate.num_gpus} GPUs"
+        interval = f"({format_gib(estimate.low_bytes)} to {format_gib(estimate.high_bytes)})"
+        text = f"{format_gib(estimate.expected_bytes)} {interval}{gpus}"
+        text += f", {estimate.quantity} memory, peak in {estimate.phase}"
+        facts.append(("estimate" if estimate.tier is Tier.ANALYTIC else estimate.tier.value, text))
+        if estimate.calibration:
+            facts.append(("", estimate.calibration))
+    return tuple(facts)
+
+
+def _name(estimate: Estimate) -> str:
+    return f"rule, {estimate.label}" if estimate.label else "rule"
+
+
+def _at_32_bits(estimate: Estimate) -> str:
+    return estimate.label or "full fine-tuning"
+
+
+def _counts_by_rule(fits: list[Fit]) -> str:
+    held = [fit for fit in fits if fit.estimate.tier is Tier.RULE and fit.verdict is not Verdict.DOES_NOT_FIT]
+    return "".join(f", {fit.num_gpus} x {fit.gpu.name}" for fit in held)
+
+
+def _row(fit: Fit) -> tuple[str, ...]:
+    price, offer = fit.usd_per_hour, fit.offer
+    rented = f" {fit.num_instances} x {offer.num_gpus}" if offer and fit.num_instances > 1 else ""
+    return (
+        f"{fit.num_gpus} x {fit.gpu.name}",
+        fit.verdict.value.replace("_", " "),
+        format_gib(fit.estimate.expected_bytes),
+        format_gib(fit.gpu.memory_bytes),
+        format_gib(fit.headroom_bytes),
+        "-" if price is None else f"{price:,.2f}",
+        "no price known" if offer is None else f"{offer.provider} {offer.instance_type}{rented}".strip(),
+        "" if offer is None else price_date(fit),
+    )
+
+
+def price_date(fit: Fit) -> str:
+    """The day the price was read and its age, or what the source says in place of a day."""
+    if fit.offer is None:
+        return ""
+    age = age_days(fit.offer)
+    return fit.offer.as_of_text if age is None else f"{fit.offer.as_of} ({age} days)"
+
+
+def _explained(estimate: Estimate) -> Explained:
+    what = " ".join(filter(None, (estimate.task, estimate.method)))
+    heading = f"{what}, {_name(estimate) if estimate.tier is Tier.RULE else estimate.tier}: {estimate.phase}"
+    show = format_gb if estimate.tier is Tier.RULE else format_bytes
+    rows = [
+        (term.label, show(term.size_bytes), f"{term.size_bytes:,} B", f"= {term.formula}", _inputs(term.inputs))
+        for term in estimate.terms
+    ]
+    rows.append(("peak", show(estimate.expected_bytes), f"{estimate.expected_bytes:,} B", "= sum", ""))
+    sources = dict.fromkeys(
+        (term.label, f"{term.source.title} {term.source.url or ''}".strip()) for term in estimate.terms
+    )
+    return Explained(heading=heading, rows=tuple(rows), sources=tuple(sources))
+
+
+def _inputs(inputs: object) -> str:
+    assert hasattr(inputs, "items")
+    return ", ".join(
+        f"{name} = {value:,}" if isinstance(value, int) else f"{name} = {value}" for name, value in inputs.items()
+    )

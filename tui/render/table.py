@@ -1,0 +1,61 @@
+"""A plan as rich tables for a terminal."""
+
+from __future__ import annotations
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from planner.plan import Plan
+from tui.render import sheet
+
+VERDICT_STYLES = {"FITS": "green", "TIGHT": "yellow", "DOES NOT FIT": "red"}
+
+
+def show(plan: Plan, *, explain: bool = False, console: Console | None = None) -> None:
+    """Writes the answer to the terminal; verdicts are words as well as colours."""
+    (console or Console()).print(page(plan, explain=explain))
+
+
+def page(plan: Plan, *, explain: bool = False) -> RenderableType:
+    parts: list[RenderableType] = [Text(sheet.title(plan), style="bold")]
+    for block in sheet.blocks(plan):
+        parts += [Text(), Text(block.heading, style="bold cyan"), Padding(_facts(block), (0, 0, 0, 2))]
+        if block.fits:
+            parts.append(Padding(_fits(block), (0, 0, 0, 2)))
+        if explain:
+            parts += [Padding(_terms(terms), (1, 0, 0, 2)) for terms in block.explained]
+    return Group(*parts)
+
+
+def _facts(block: sheet.Block) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column()
+    for label, text in block.facts:
+        table.add_row(Text(label), Text(text))
+    return table
+
+
+def _fits(block: sheet.Block) -> Table:
+    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
+    right = {"each needs", "of", "spare", "USD/h"}
+    for name in sheet.FIT_COLUMNS:
+        table.add_column(
+            name, justify="right" if name in right else "left", no_wrap=name not in ("offer", "price of")
+        )
+    for row in block.fits:
+        table.add_row(*(Text(cell, style=VERDICT_STYLES.get(cell, "")) for cell in row))
+    return table
+
+
+def _terms(terms: sheet.Explained) -> Group:
+    table = Table(title=terms.heading, title_justify="left", box=None, show_header=False, pad_edge=False)
+    for index in range(len(terms.rows[0])):
+        table.add_column(justify="right" if index in sheet.TERM_NUMBERS else "left")
+    for index, row in enumerate(terms.rows):
+        last = index == len(terms.rows) - 1
+        table.add_row(*(Text(cell) for cell in row), style="bold" if last else "")
+    sources = Text("\n".join(f"{label}: {source}" for label, source in terms.sources), style="dim")
+    return Group(table, sources)
