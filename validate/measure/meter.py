@@ -1,0 +1,191 @@
+"""Reads memory while a run goes on: the CUDA allocator's counters and NVML, or live storages on a CPU."""
+
+from __future__ import annotations
+
+import gc
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Protocol
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakIdKeyDictionary
+
+from validate.measure.spec import PhaseReading
+
+Report = Callable[[PhaseReading], None]
+
+
+class Meter(Protocol):
+    """Measures named phases, each handed to ``report`` as soon as it ends so that a crash loses at most one."""
+
+    def phase(self, name: str, step: int = 0) -> AbstractContextManager[None]: ...
+
+    def watching(self) -> AbstractContextManager[Any]:
+        """Must be open while the run allocates."""
+        ...
+
+    def settle(self) -> None:
+        """Collect garbage and empty caches between unrelated parts of a run."""
+        ...
+
+
+class LiveStorages(TorchDispatchMode):
+    """Sum of the bytes of living storages that passed through an operator, and its peak."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live_bytes = 0
+        self.peak_bytes = 0
+        self._known: WeakIdKeyDictionary = WeakIdKeyDictionary()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.watch(tree_leaves(result))
+        return result
+
+    def watch(self, values: Iterable[Any]) -> None:
+        """Count the storages of ``values`` that are tensors on a real device and not yet known."""
+        import weakref
+
+        for value in values:
+            if not isinstance(value, torch.Tensor) or value.device.type == "meta":
+                continue
+            storage = value.untyped_storage()
+            if storage in self._known:
+                continue
+            size = storage.nbytes()
+            self._known[storage] = True
+            weakref.finalize(storage, self._free, size)
+            self.live_bytes += size
+        self.peak_bytes = max(self.peak_bytes, self.live_bytes)
+
+    def _free(self, size_bytes: int) -> None:
+        self.live_bytes -= size_bytes
+
+
+class CpuMeter:
+    """Live tensor bytes and resident host memory."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._storages = LiveStorages()
+
+    def watching(self) -> AbstractContextManager[Any]:
+        return self._storages
+
+    def settle(self) -> None:
+        gc.collect()
+
+    @contextmanager
+    def phase(self, name: str, step: int = 0) -> Iterator[None]:
+        self._storages.peak_bytes = self._storages.live_bytes
+        began = time.perf_counter()
+        yield
+        seconds = time.perf_counter() - began
+        self._report(
+            PhaseReading(
+                phase=name, step=step, allocated_bytes=self._storages.peak_bytes,
+                allocated_end_bytes=self._storages.live_bytes, process_bytes=_resident_bytes(), seconds=seconds,
+            )
+        )  # fmt: skip
+
+
+class CudaMeter:
+    """PyTorch's own counters, and NVML's for the process and the device."""
+
+    def __init__(self, report: Report, device_bytes_before: int) -> None:
+        self._report = report
+        self._before_bytes = device_bytes_before
+
+    def watching(self) -> AbstractContextManager[Any]:
+        return nullcontext()
+
+    def settle(self) -> None:
+        gc.collect()
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
+
+    @contextmanager
+    def phase(self, name: str, step: int = 0) -> Iterator[None]:
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        began = time.perf_counter()
+        yield
+        torch.cuda.synchronize()
+        seconds = time.perf_counter() - began
+        counters = torch.cuda.memory_stats()
+        process, device = _nvml_bytes()
+        self._report(
+            PhaseReading(
+                phase=name, step=step,
+                allocated_bytes=counters["allocated_bytes.all.peak"],
+                allocated_end_bytes=counters["allocated_bytes.all.current"],
+                active_bytes=counters["active_bytes.all.peak"],
+                reserved_bytes=counters["reserved_bytes.all.peak"],
+                process_bytes=process,
+                device_bytes=None if device is None else max(0, device - self._before_bytes),
+                seconds=seconds,
+            )
+        )  # fmt: skip
+
+
+def make_meter(device: str, report: Report, device_bytes_before: int) -> Meter:
+    """The meter of a device."""
+    return CudaMeter(report, device_bytes_before) if device == "cuda" else CpuMeter(report)
+
+
+def _resident_bytes() -> int:
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _nvml_bytes() -> tuple[int | None, int | None]:
+    """Bytes of this process and of the whole device; the first is None in containers that hide process ids."""
+    from planner.errors import EnvironmentProblemError
+    from validate.measure.environment import device_use
+
+    try:
+        use = device_use(torch.cuda.current_device())
+    except EnvironmentProblemError:
+        return None, None
+    own = dict(use.processes).get(os.getpid()) or None
+    if own is None and len(use.processes) == 1:
+        own = use.processes[0][1] or None
+    return own, use.used_bytes
+
+
+class EnergyMeter:
+    """Joules and mean watts of a CUDA device over a stretch of time; nothing where the card does not count."""
+
+    def __init__(self, device: str) -> None:
+        self._cuda = device == "cuda"
+        self._joules: float | None = None
+        self._began = 0.0
+
+    def start(self) -> None:
+        self._joules, self._began = self._read(), time.perf_counter()
+
+    def stop(self) -> tuple[float | None, float | None]:
+        """(joules, watts) since ``start``."""
+        now = self._read()
+        if now is None or self._joules is None:
+            return None, None
+        joules = now - self._joules
+        return joules, joules / max(time.perf_counter() - self._began, 1e-9)
+
+    def _read(self) -> float | None:
+        if not self._cuda:
+            return None
+        from validate.measure.environment import nvml
+
+        torch.cuda.synchronize()
+        with nvml() as library:
+            try:
+                handle = library.nvmlDeviceGetHandleByIndex(torch.cuda.current_device())
+                return float(library.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1000
+            except library.NVMLError:
+                return None

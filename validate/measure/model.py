@@ -1,0 +1,213 @@
+"""The real model of a run: from its config with random weights, quantised and adapted by the real libraries."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+
+from planner.errors import UnsupportedError
+from planner.request import AdapterSpec, TrainingWorkload
+from validate.measure.spec import RunSpec
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+ATTENTION = {"eager": "eager", "sdpa": "sdpa", "flash-attention-2": "flash_attention_2"}
+QUANTISED = ("nf4", "nf4-dq", "fp4", "fp4-dq", "int8")
+
+
+def build(spec: RunSpec) -> nn.Module:
+    """The model on ``spec.device`` in its storage format, adapters included, ready to train or to generate."""
+    workload = spec.workload
+    compute = DTYPES[workload.compute_dtype]
+    base = workload.weight_dtype
+    if base in QUANTISED:
+        model = _quantised(spec, base, compute)
+    elif base in DTYPES:
+        model = _loaded(spec, DTYPES[base]) if spec.checkpoint else _plain(spec, DTYPES[base])
+    else:
+        raise UnsupportedError(
+            f"{base} weights cannot be made here", hint=f"choose {', '.join((*DTYPES, *QUANTISED))}"
+        )
+    model.config.use_cache = not isinstance(workload, TrainingWorkload) or workload.use_cache
+    if isinstance(workload, TrainingWorkload):
+        model.train()
+        if workload.gradient_checkpointing == "full":
+            model.gradient_checkpointing_enable()
+        return _trainable(model, workload)
+    return model.eval()
+
+
+def config_object(spec: RunSpec) -> Any:
+    """``transformers`` config of a run."""
+    values = dict(spec.config)
+    return transformers.AutoConfig.for_model(values.pop("model_type"), **values)
+
+
+def auto_class(spec: RunSpec, config: Any) -> Any:
+    """The auto class that gives the model the head its workload needs."""
+    objective = getattr(spec.workload, "objective", "sft")
+    if objective == "sequence-classification":
+        return transformers.AutoModelForSequenceClassification
+    if config.is_encoder_decoder:
+        return transformers.AutoModelForSeq2SeqLM
+    causal = type(config) in transformers.AutoModelForCausalLM._model_mapping
+    masked = type(config) in transformers.AutoModelForMaskedLM._model_mapping
+    return (
+        transformers.AutoModelForMaskedLM
+        if masked and not (causal and spec.task == "serve") and _is_encoder(config)
+        else transformers.AutoModelForCausalLM
+    )
+
+
+def _is_encoder(config: Any) -> bool:
+    return (
+        not getattr(config, "is_decoder", False)
+        and any(name.endswith(("ForMaskedLM", "ForPreTraining")) for name in (config.architectures or ()))
+        or config.model_type
+        in ("bert", "roberta", "distilbert", "albert", "electra", "deberta-v2", "modernbert", "xlm-roberta")
+    )
+
+
+def _loaded(spec: RunSpec, dtype: torch.dtype) -> Any:
+    config = transformers.AutoConfig.from_pretrained(spec.checkpoint)
+    return auto_class(spec, config).from_pretrained(
+        spec.checkpoint, dtype=dtype, device_map={"": spec.device}, attn_implementation=_attention(spec)
+    )
+
+
+def _attention(spec: RunSpec) -> str:
+    return ATTENTION[spec.workload.attention]
+
+
+def _skeleton(spec: RunSpec, dtype: torch.dtype) -> Any:
+    """The module tree with parameters on the meta device and real buffers (rotary tables)."""
+    from accelerate import init_empty_weights
+
+    config = config_object(spec)
+    with init_empty_weights(include_buffers=False):
+        model = auto_class(spec, config).from_config(config, dtype=dtype, attn_implementation=_attention(spec))
+    model.tie_weights()
+    return model
+
+
+def _plain(spec: RunSpec, dtype: torch.dtype) -> Any:
+    return _materialised(_skeleton(spec, dtype), torch.device(spec.device))
+
+
+def _materialised(model: Any, device: torch.device) -> Any:
+    """Give every parameter still on meta random values on ``device``, tied ones once, and move the buffers."""
+    made: dict[int, nn.Parameter] = {}
+    for module in model.modules():
+        for name, parameter in list(module._parameters.items()):
+            if parameter is None or parameter.device.type != "meta":
+                continue
+            if id(parameter) not in made:
+                values = torch.empty(parameter.shape, dtype=parameter.dtype, device=device).normal_(std=0.02)
+                made[id(parameter)] = nn.Parameter(values, requires_grad=parameter.requires_grad)
+            module._parameters[name] = made[id(parameter)]
+    return model.to(device)
+
+
+def _quantised(spec: RunSpec, weight_format: str, compute: torch.dtype) -> Any:
+    """As ``from_pretrained`` with a ``BitsAndBytesConfig``: matrix by matrix, from random ``compute`` weights."""
+    settings = transformers.BitsAndBytesConfig(
+        load_in_8bit=weight_format == "int8",
+        load_in_4bit=weight_format != "int8",
+        bnb_4bit_quant_type=weight_format.removesuffix("-dq"),
+        bnb_4bit_use_double_quant=weight_format.endswith("-dq"),
+        bnb_4bit_compute_dtype=compute,
+    )
+    if spec.checkpoint:
+        config = transformers.AutoConfig.from_pretrained(spec.checkpoint)
+        return auto_class(spec, config).from_pretrained(
+            spec.checkpoint, dtype=compute, quantization_config=settings, device_map={"": spec.device},
+            attn_implementation=_attention(spec),
+        )  # fmt: skip
+    import bitsandbytes as bnb
+    from transformers.integrations.bitsandbytes import replace_with_bnb_linear
+    from transformers.quantizers.base import get_keys_to_not_convert
+
+    device = torch.device(spec.device)
+    model = _skeleton(spec, compute)
+    keep = get_keys_to_not_convert(model)
+    model = replace_with_bnb_linear(model, modules_to_not_convert=keep, quantization_config=settings)
+    for module in model.modules():
+        if isinstance(module, bnb.nn.Linear4bit | bnb.nn.Linear8bitLt):
+            shape = (module.out_features, module.in_features)
+            values = torch.empty(shape, dtype=compute, device=device).normal_(std=0.02)
+            made: Any = (
+                bnb.nn.Int8Params(values, requires_grad=False, has_fp16_weights=False)
+                if weight_format == "int8"
+                else bnb.nn.Params4bit(
+                    values, requires_grad=False, quant_type=settings.bnb_4bit_quant_type,
+                    compress_statistics=settings.bnb_4bit_use_double_quant, module=module,
+                )
+            )  # fmt: skip
+            module.weight = made.to(device)
+            if module.bias is not None:
+                module.bias.data = torch.zeros(module.bias.shape, dtype=compute, device=device)
+    model.is_loaded_in_4bit = weight_format != "int8"
+    model.is_loaded_in_8bit = weight_format == "int8"
+    model.is_quantized = True
+    return _materialised(model, device)
+
+
+def _trainable(model: Any, workload: TrainingWorkload) -> nn.Module:
+    method = workload.method
+    if method == "full":
+        for layer in _layers(model)[: workload.frozen_layers]:
+            layer.requires_grad_(False)
+        return model  # type: ignore[no-any-return]
+    import peft
+
+    config = peft_config(method, workload.adapter, model)
+    if workload.gradient_checkpointing != "none":
+        model.enable_input_require_grads()
+    adapted = peft.get_peft_model(model, config, autocast_adapter_dtype=workload.adapter.dtype == "fp32")
+    return adapted  # type: ignore[no-any-return]
+
+
+def _layers(model: Any) -> Any:
+    return max((m for m in model.modules() if isinstance(m, nn.ModuleList)), key=len)
+
+
+def peft_config(method: str, adapter: AdapterSpec, model: Any) -> Any:
+    """The ``peft`` config of a method's name."""
+    import peft
+
+    seq2seq = model.config.is_encoder_decoder
+    task = "SEQ_2_SEQ_LM" if seq2seq else "CAUSAL_LM"
+    if type(model).__name__.endswith("ForSequenceClassification"):
+        task = "SEQ_CLS"
+    targets = adapter.target_modules
+    chosen: Any = "all-linear" if targets == "all-linear" else list(targets)
+    keep = list(adapter.modules_to_save) or None
+    low_rank = {
+        "r": adapter.rank, "target_modules": chosen, "lora_dropout": adapter.dropout, "modules_to_save": keep,
+        "task_type": task,
+    }  # fmt: skip
+    match method:
+        case "lora" | "qlora":
+            return peft.LoraConfig(**low_rank)
+        case "rslora":
+            return peft.LoraConfig(**low_rank, use_rslora=True)
+        case "dora" | "qdora":
+            return peft.LoraConfig(**low_rank, use_dora=True)
+        case "adalora":
+            low_rank.pop("r")
+            return peft.AdaLoraConfig(
+                **low_rank, init_r=adapter.rank, target_r=max(1, adapter.rank // 2), total_step=100
+            )
+        case "vera":
+            return peft.VeraConfig(r=adapter.rank, target_modules=chosen, task_type=task)
+        case "ia3":
+            return peft.IA3Config(task_type=task)
+        case "prompt-tuning":
+            return peft.PromptTuningConfig(task_type=task, num_virtual_tokens=adapter.num_virtual_tokens)
+        case "prefix-tuning":
+            return peft.PrefixTuningConfig(task_type=task, num_virtual_tokens=adapter.num_virtual_tokens)
+        case "p-tuning":
+            return peft.PromptEncoderConfig(task_type=task, num_virtual_tokens=adapter.num_virtual_tokens)
+    raise UnsupportedError(f"{method} is not measured here", hint="plan trace or plan estimate may know it")
