@@ -55,7 +55,7 @@ class ResolvedModel:
     checkpoint_weight_dtype: str | None = None
     """Weight format of a checkpoint that is already quantised, as named in ``planner.dtypes``."""
     config: Mapping[str, Any] | None = None
-    """What the architecture was built from, as in ``config.json``; real and traced models are built from it too."""
+    """What the architecture was built from, as in ``config.json``; real and traced models are built from it."""
 
 
 @cache
