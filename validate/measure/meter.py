@@ -33,11 +33,11 @@ class Meter(Protocol):
         ...
 
 
-class LiveStorages(TorchDispatchMode):
+class LiveStorages(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Sum of the bytes of living storages that passed through an operator, and its peak."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.live_bytes = 0
         self.peak_bytes = 0
         self._known: WeakIdKeyDictionary = WeakIdKeyDictionary()

@@ -36,43 +36,28 @@ def build(spec: RunSpec) -> nn.Module:
         if workload.gradient_checkpointing == "full":
             model.gradient_checkpointing_enable()
         return _trainable(model, workload)
-    return model.eval()
+    return model.eval()  # type: ignore[no-any-return]
 
 
 def config_object(spec: RunSpec) -> Any:
     """``transformers`` config of a run."""
     values = dict(spec.config)
-    return transformers.AutoConfig.for_model(values.pop("model_type"), **values)
+    config = transformers.AutoConfig.for_model(values.pop("model_type"), **values)
+    if spec.head == "sequence-classification" and config.pad_token_id is None:
+        config.pad_token_id = 0
+    return config
 
 
-def auto_class(spec: RunSpec, config: Any) -> Any:
-    """The auto class that gives the model the head its workload needs."""
-    objective = getattr(spec.workload, "objective", "sft")
-    if objective == "sequence-classification":
-        return transformers.AutoModelForSequenceClassification
-    if config.is_encoder_decoder:
-        return transformers.AutoModelForSeq2SeqLM
-    causal = type(config) in transformers.AutoModelForCausalLM._model_mapping
-    masked = type(config) in transformers.AutoModelForMaskedLM._model_mapping
-    return (
-        transformers.AutoModelForMaskedLM
-        if masked and not (causal and spec.task == "serve") and _is_encoder(config)
-        else transformers.AutoModelForCausalLM
-    )
-
-
-def _is_encoder(config: Any) -> bool:
-    return (
-        not getattr(config, "is_decoder", False)
-        and any(name.endswith(("ForMaskedLM", "ForPreTraining")) for name in (config.architectures or ()))
-        or config.model_type
-        in ("bert", "roberta", "distilbert", "albert", "electra", "deberta-v2", "modernbert", "xlm-roberta")
-    )
+_AUTO_CLASSES = {
+    "causal-lm": transformers.AutoModelForCausalLM,
+    "seq2seq-lm": transformers.AutoModelForSeq2SeqLM,
+    "masked-lm": transformers.AutoModelForMaskedLM,
+    "sequence-classification": transformers.AutoModelForSequenceClassification,
+}
 
 
 def _loaded(spec: RunSpec, dtype: torch.dtype) -> Any:
-    config = transformers.AutoConfig.from_pretrained(spec.checkpoint)
-    return auto_class(spec, config).from_pretrained(
+    return _AUTO_CLASSES[spec.head].from_pretrained(
         spec.checkpoint, dtype=dtype, device_map={"": spec.device}, attn_implementation=_attention(spec)
     )
 
@@ -87,7 +72,7 @@ def _skeleton(spec: RunSpec, dtype: torch.dtype) -> Any:
 
     config = config_object(spec)
     with init_empty_weights(include_buffers=False):
-        model = auto_class(spec, config).from_config(config, dtype=dtype, attn_implementation=_attention(spec))
+        model = _AUTO_CLASSES[spec.head].from_config(config, dtype=dtype, attn_implementation=_attention(spec))
     model.tie_weights()
     return model
 
@@ -120,8 +105,7 @@ def _quantised(spec: RunSpec, weight_format: str, compute: torch.dtype) -> Any:
         bnb_4bit_compute_dtype=compute,
     )
     if spec.checkpoint:
-        config = transformers.AutoConfig.from_pretrained(spec.checkpoint)
-        return auto_class(spec, config).from_pretrained(
+        return _AUTO_CLASSES[spec.head].from_pretrained(
             spec.checkpoint, dtype=compute, quantization_config=settings, device_map={"": spec.device},
             attn_implementation=_attention(spec),
         )  # fmt: skip
@@ -165,8 +149,8 @@ def _trainable(model: Any, workload: TrainingWorkload) -> nn.Module:
     config = peft_config(method, workload.adapter, model)
     if workload.gradient_checkpointing != "none":
         model.enable_input_require_grads()
-    adapted = peft.get_peft_model(model, config, autocast_adapter_dtype=workload.adapter.dtype == "fp32")
-    return adapted  # type: ignore[no-any-return]
+    adapter_in_fp32 = workload.adapter.dtype == "fp32"
+    return peft.get_peft_model(model, config, autocast_adapter_dtype=adapter_in_fp32)  # type: ignore[no-any-return]
 
 
 def _layers(model: Any) -> Any:

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from planner.request import ServingWorkload, TrainingWorkload
+from planner.request import Parallelism, ServingWorkload, TrainingWorkload
 
 Device = Literal["cuda", "cpu"]
 Runner = Literal["loop", "trainer", "accelerate"]
+Head = Literal["causal-lm", "seq2seq-lm", "masked-lm", "sequence-classification"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,10 +22,12 @@ class RunSpec:
     """As in ``config.json``, with ``model_type``."""
     checkpoint: str | None = None
     """Directory of real weights to load instead."""
+    head: Head = "causal-lm"
     workload: TrainingWorkload | ServingWorkload
+    parallelism: Parallelism = field(default_factory=Parallelism)
+    """With more than one GPU the runner is "accelerate": DDP, or FSDP2 where ``dp_shard`` > 1."""
     device: Device = "cuda"
     runner: Runner = "loop"
-    num_processes: int = 1
     steps: int = 3
     lengths: tuple[int, ...] = ()
     """Sequence length of each step; empty: the workload's in every step."""
