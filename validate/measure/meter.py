@@ -5,16 +5,16 @@ from __future__ import annotations
 import gc
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-from torch.utils.weak import WeakIdKeyDictionary
 
 from validate.measure.spec import PhaseReading
+from validate.trace.allocator import Block, CachingAllocator
+from validate.trace.events import Kind
+from validate.trace.tracer import Tracer
 
 Report = Callable[[PhaseReading], None]
 
@@ -33,65 +33,53 @@ class Meter(Protocol):
         ...
 
 
-class LiveStorages(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Sum of the bytes of living storages that passed through an operator, and its peak."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.live_bytes = 0
-        self.peak_bytes = 0
-        self._known: WeakIdKeyDictionary = WeakIdKeyDictionary()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        self.watch(tree_leaves(result))
-        return result
-
-    def watch(self, values: Iterable[Any]) -> None:
-        """Count the storages of ``values`` that are tensors on a real device and not yet known."""
-        import weakref
-
-        for value in values:
-            if not isinstance(value, torch.Tensor) or value.device.type == "meta":
-                continue
-            storage = value.untyped_storage()
-            if storage in self._known:
-                continue
-            size = storage.nbytes()
-            self._known[storage] = True
-            weakref.finalize(storage, self._free, size)
-            self.live_bytes += size
-        self.peak_bytes = max(self.peak_bytes, self.live_bytes)
-
-    def _free(self, size_bytes: int) -> None:
-        self.live_bytes -= size_bytes
-
-
 class CpuMeter:
-    """Live tensor bytes and resident host memory."""
+    """Live tensors as the CUDA allocator would hold them, and resident host memory.
+
+    Every storage that passes through an operator is recorded by the tracer and placed by the simulated caching
+    allocator: the sizes are those of real tensors, the 512-byte blocks are CUDA's.
+    """
 
     def __init__(self, report: Report) -> None:
         self._report = report
-        self._storages = LiveStorages()
+        self._tracer = Tracer()
+        self._allocator = CachingAllocator()
+        self._live: dict[int, Block] = {}
+        self._rows_read = 0
+        self._num_allocations = 0
 
     def watching(self) -> AbstractContextManager[Any]:
-        return self._storages
+        return self._tracer
 
     def settle(self) -> None:
         gc.collect()
 
     @contextmanager
     def phase(self, name: str, step: int = 0) -> Iterator[None]:
-        self._storages.peak_bytes = self._storages.live_bytes
+        self._catch_up()
+        self._allocator.reset_peaks()
         began = time.perf_counter()
         yield
         seconds = time.perf_counter() - began
+        self._catch_up()
         self._report(
             PhaseReading(
-                phase=name, step=step, allocated_bytes=self._storages.peak_bytes,
-                allocated_end_bytes=self._storages.live_bytes, process_bytes=_resident_bytes(), seconds=seconds,
+                phase=name, step=step, allocated_bytes=self._allocator.peak_allocated_bytes,
+                allocated_end_bytes=self._allocator.allocated_bytes, process_bytes=_resident_bytes(),
+                seconds=seconds,
             )
         )  # fmt: skip
+
+    def _catch_up(self) -> None:
+        rows = self._tracer.log.rows
+        for kind, first, _, _ in rows[self._rows_read :]:
+            if kind is Kind.ALLOC:
+                if first:
+                    self._live[self._num_allocations] = self._allocator.malloc(first)
+                self._num_allocations += 1
+            elif kind is Kind.FREE and first in self._live:
+                self._allocator.free(self._live.pop(first))
+        self._rows_read = len(rows)
 
 
 class CudaMeter:

@@ -82,14 +82,20 @@ def _plain(spec: RunSpec, dtype: torch.dtype) -> Any:
 
 
 def _materialised(model: Any, device: torch.device) -> Any:
-    """Give every parameter still on meta random values on ``device``, tied ones once, and move the buffers."""
+    """Give every parameter still on meta random values on ``device``, tied ones once, and move the buffers.
+
+    Modules that ``transformers`` keeps in fp32 beside fp16 weights (T5's ``wo``) are made so here too.
+    """
     made: dict[int, nn.Parameter] = {}
-    for module in model.modules():
+    in_fp32 = tuple(model._keep_in_fp32_modules or ()) if model.dtype == torch.float16 else ()
+    for path, module in model.named_modules():
         for name, parameter in list(module._parameters.items()):
             if parameter is None or parameter.device.type != "meta":
                 continue
             if id(parameter) not in made:
-                values = torch.empty(parameter.shape, dtype=parameter.dtype, device=device).normal_(std=0.02)
+                kept = any(part in in_fp32 for part in path.split("."))
+                dtype = torch.float32 if kept else parameter.dtype
+                values = torch.empty(parameter.shape, dtype=dtype, device=device).normal_(std=0.02)
                 made[id(parameter)] = nn.Parameter(values, requires_grad=parameter.requires_grad)
             module._parameters[name] = made[id(parameter)]
     return model.to(device)
@@ -115,7 +121,7 @@ def _quantised(spec: RunSpec, weight_format: str, compute: torch.dtype) -> Any:
 
     device = torch.device(spec.device)
     model = _skeleton(spec, compute)
-    keep = get_keys_to_not_convert(model)
+    keep = [*get_keys_to_not_convert(model), *(model._keep_in_fp32_modules or ())]
     model = replace_with_bnb_linear(model, modules_to_not_convert=keep, quantization_config=settings)
     for module in model.modules():
         if isinstance(module, bnb.nn.Linear4bit | bnb.nn.Linear8bitLt):
@@ -146,11 +152,14 @@ def _trainable(model: Any, workload: TrainingWorkload) -> nn.Module:
         return model  # type: ignore[no-any-return]
     import peft
 
-    config = peft_config(method, workload.adapter, model)
     if workload.gradient_checkpointing != "none":
         model.enable_input_require_grads()
     adapter_in_fp32 = workload.adapter.dtype == "fp32"
-    return peft.get_peft_model(model, config, autocast_adapter_dtype=adapter_in_fp32)  # type: ignore[no-any-return]
+    try:
+        config = peft_config(method, workload.adapter, model)
+        return peft.get_peft_model(model, config, autocast_adapter_dtype=adapter_in_fp32)  # type: ignore[no-any-return]
+    except (ValueError, NotImplementedError) as error:
+        raise UnsupportedError(f"peft refuses {method}: {error}", hint="change the method or the model") from error
 
 
 def _layers(model: Any) -> Any:
@@ -161,10 +170,12 @@ def peft_config(method: str, adapter: AdapterSpec, model: Any) -> Any:
     """The ``peft`` config of a method's name."""
     import peft
 
-    seq2seq = model.config.is_encoder_decoder
-    task = "SEQ_2_SEQ_LM" if seq2seq else "CAUSAL_LM"
-    if type(model).__name__.endswith("ForSequenceClassification"):
+    head = type(model).__name__
+    task = None
+    if head.endswith("ForSequenceClassification"):
         task = "SEQ_CLS"
+    elif not head.endswith("ForMaskedLM"):
+        task = "SEQ_2_SEQ_LM" if model.config.is_encoder_decoder else "CAUSAL_LM"
     targets = adapter.target_modules
     chosen: Any = "all-linear" if targets == "all-linear" else list(targets)
     keep = list(adapter.modules_to_save) or None
