@@ -49,7 +49,7 @@ class RunSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhaseReading:
-    """Counters of one phase of one step. On a CPU ``allocated`` is of real tensors, in blocks as CUDA makes them."""
+    """Counters of one phase of one step. On a CPU ``allocated`` is of real tensors, in CUDA-like blocks."""
 
     phase: str
     step: int = 0
