@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from typing import Any
 
-from planner.request import PlanRequest, TrainingWorkload
+from planner.plan import compute_dtype_of
+from planner.request import Parallelism, PlanRequest, TrainingWorkload
 from tui.request_builder import build_one
-from tui.request_options import COMMA_SEPARATED, OPTIONS, RequestOption
+from tui.request_options import COMMA_SEPARATED, OPTIONS, RequestOption, options_of
 
 
 def command_line(request: PlanRequest, command: tuple[str, ...] = ("plan",)) -> tuple[str, ...]:
     """The arguments that ask for ``request``; what equals the default is left out."""
     workload = request.workload
     values: dict[str, Any] = {"task": request.task, "weight_dtype": workload.weight_dtype}
+    if workload.compute_dtype != compute_dtype_of(workload.weight_dtype):
+        values["compute_dtype"] = workload.compute_dtype
     if request.model.startswith("params:"):
         values["params"] = request.model.removeprefix("params:")
     else:
         values["model"] = request.model
     if isinstance(workload, TrainingWorkload):
         values["method"] = workload.method
-    if not request.calibrated:
-        values["calibration"] = False
+    plain = replace(build_one(values), parallelism=Parallelism())
     for option in OPTIONS.values():
-        if option.name in values:
-            continue
-        wanted, plain = _value_of(request, option), _value_of(build_one(values), option)
-        if wanted != plain and wanted is not None:
-            values[option.name] = wanted
+        if option.name not in values:
+            wanted = _value_of(request, option)
+            if wanted is not None and wanted != _value_of(plain, option):
+                values[option.name] = wanted
+    if request.parallelism is not None and not any(option.name in values for option in options_of("parallelism")):
+        values["tp"] = request.parallelism.tp
     arguments = list(command)
     for name in ("model", "params", "task"):
         if name in values:

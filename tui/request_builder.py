@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -18,7 +18,7 @@ from planner.request import (
     ServingWorkload,
     TrainingWorkload,
 )
-from tui.request_options import OPTIONS, RequestOption
+from tui.request_options import options_of
 
 DEFAULT_BITS = "16"
 DEFAULT_BITS_OF_METHOD = {"qlora": "4"}
@@ -108,7 +108,7 @@ def _weight_dtypes(values: Values) -> tuple[str, str | None]:
 
 def _base(values: Values) -> PlanRequest:
     hardware = _applied(HardwareWish(), "hardware", values)
-    spread = any(values.get(option.name) is not None for option in _options_of("parallelism"))
+    spread = any(values.get(option.name) is not None for option in options_of("parallelism"))
     parallelism = _applied(Parallelism(), "parallelism", values) if spread else None
     return PlanRequest(
         model=model_name(values),
@@ -150,13 +150,9 @@ def _training(values: Values, weight_dtype: str) -> TrainingWorkload:
     return _applied(workload, "train", {**values, "weight_dtype": weight_dtype})
 
 
-def _options_of(holder: str) -> Iterator[RequestOption]:
-    return (option for option in OPTIONS.values() if any(path.startswith(f"{holder}.") for path in option.paths))
-
-
 def _applied(target: T, holder: str, values: Values) -> T:
     """``target`` with every typed value of the options that set a field of ``holder``."""
-    for option in _options_of(holder):
+    for option in options_of(holder):
         value = values.get(option.name)
         if value is None:
             continue

@@ -7,6 +7,7 @@ A path names where the value lives: ``train.batch_size`` is ``TrainingWorkload.b
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 from planner import vocabulary as words
@@ -168,3 +169,11 @@ SECTIONS = (
 OPTIONS: dict[str, RequestOption] = {option.name: option for section in SECTIONS for option in section.options}
 COMMA_SEPARATED = ("--lora-targets", "--modules-to-save")
 """Lists typed as one argument; the other lists repeat their flag."""
+
+
+@cache
+def options_of(holder: str) -> tuple[RequestOption, ...]:
+    """Options that set a field of ``holder``: train, serve, parallelism or hardware."""
+    return tuple(
+        option for option in OPTIONS.values() if any(path.startswith(f"{holder}.") for path in option.paths)
+    )

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import click
 
-from planner.errors import ExitCode
+from planner.checks import check_range
+from planner.errors import ExitCode, RequestError
 from planner.plan import Plan, plan_requests
 from tui.cli.options import INT, Word, request_options
-from tui.cli.output import report_warnings
-from tui.request_builder import build
+from tui.cli.output import report_warnings, save
+from tui.request_builder import Asked, build
+from tui.request_file import dump, load
 
 TOP_OF_OVERVIEW = 3
 TOP = 6
+MAX_SHOWN = 1000
+FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command
@@ -23,19 +28,42 @@ TOP = 6
 @click.option("--tier", type=Word(("rule", "analytic")), default="analytic", help="How deep to go.")
 @click.option("--explain", is_flag=True, help="Every term with its formula, values and source.")
 @click.option("--top", type=INT, help="How many kinds of GPU to show.")
+@click.option("--request", "saved", type=FILE, help="Ask what a request file holds.")
+@click.option("--save-request", "save_to", type=FILE, help="Keep the request in a file.")
 @click.option("--json", "as_json", is_flag=True, help="The answer as JSON (docs/json-schema.md).")
 @click.option("--csv", "as_csv", is_flag=True, help="The GPUs as CSV.")
-def command(tier: str, explain: bool, top: int | None, as_json: bool, as_csv: bool, **values: Any) -> int:
+def command(
+    tier: str,
+    explain: bool,
+    top: int | None,
+    saved: Path | None,
+    save_to: Path | None,
+    as_json: bool,
+    as_csv: bool,
+    **values: Any,
+) -> int:
     """What a model needs, which GPUs hold it and what they cost.
 
     Without --task an overview: serving, LoRA or QLoRA, and full fine-tuning where the weights allow it.
     """
-    asked = build(values)
+    asked = build(values) if saved is None else _reopened(saved, values)
+    if save_to is not None:
+        save(save_to, dump(asked.requests))
+    if top is not None:
+        check_range("top", top, 1, MAX_SHOWN)
     shown = top or (TOP if len(asked.requests) == 1 else TOP_OF_OVERVIEW)
     plan = plan_requests(asked.requests, rule_only=tier == "rule", top=shown)
     plan = replace(plan, warnings=plan.warnings + asked.refusals)
     _write(plan, explain=explain, as_json=as_json, as_csv=as_csv)
     return int(ExitCode.OK if plan.meets_the_wish else ExitCode.DOES_NOT_FIT)
+
+
+def _reopened(saved: Path, values: dict[str, Any]) -> Asked:
+    given = [name for name, value in values.items() if value is not None]
+    if given:
+        flag = f"--{given[0].replace('_', '-')}"
+        raise RequestError(f"--request asks what its file holds, without {flag}", hint="edit the file instead")
+    return Asked(requests=load(saved))
 
 
 def _write(plan: Plan, *, explain: bool, as_json: bool, as_csv: bool) -> None:

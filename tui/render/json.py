@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
-from datetime import date
-from decimal import Decimal
-from enum import Enum
 from typing import Any
 
 from planner.estimate import Estimate
@@ -16,6 +11,7 @@ from planner.memory.breakdown import MemoryTerm
 from planner.plan import Plan
 from planner.rental import age_days
 from tui.command_line import command_text
+from tui.values import plain
 
 SCHEMA_VERSION = 1
 
@@ -30,7 +26,7 @@ def document(plan: Plan) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "request": {
             "model": plan.requests[0].model,
-            "questions": [{"command": command_text(request), **_plain(request)} for request in plan.requests],
+            "questions": [{"command": command_text(request), **plain(request)} for request in plan.requests],
         },
         "model": _model(plan),
         "estimates": [_estimate(estimate) for estimate in plan.estimates],
@@ -83,7 +79,7 @@ def _term(term: MemoryTerm) -> dict[str, Any]:
         "low_bytes": term.size_bytes if term.low_bytes is None else term.low_bytes,
         "high_bytes": term.size_bytes if term.high_bytes is None else term.high_bytes,
         "formula": term.formula,
-        "inputs": _plain(term.inputs),
+        "inputs": plain(term.inputs),
         "counts_in": term.counts_in.value,
         "source": {"title": term.source.title, "url": term.source.url},
     }
@@ -98,7 +94,7 @@ def _fit(fit: Fit) -> dict[str, Any]:
         "gpu": fit.gpu.name,
         "gpu_id": fit.gpu.id,
         "num_gpus": fit.num_gpus,
-        "parallelism": _plain(fit.parallelism),
+        "parallelism": plain(fit.parallelism),
         "verdict": fit.verdict.value,
         "memory_bytes": fit.gpu.memory_bytes,
         "low_bytes": fit.estimate.low_bytes,
@@ -115,18 +111,3 @@ def _fit(fit: Fit) -> dict[str, Any]:
         "spot": None if offer is None else offer.spot,
         "price_source": None if offer is None else offer.source,
     }
-
-
-def _plain(value: Any) -> Any:
-    """A value as JSON knows it: dataclasses as objects, tuples as lists, decimals as strings."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, tuple | list | set | frozenset):
-        return [_plain(item) for item in value]
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, Decimal):
-        return str(value)
-    return value.isoformat() if isinstance(value, date) else value
