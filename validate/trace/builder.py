@@ -40,6 +40,7 @@ def build_model(config: Mapping[str, Any], workload: TrainingWorkload, *, seed_c
         )
     with _no_init():
         model = auto_class.from_config(hf_config, dtype=dtype)
+    model.tie_weights()
     model.train()
     if workload.gradient_checkpointing == "full":
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 import torch
 
 from validate.trace.builder import build_model, build_optimizer, make_batch
+from validate.trace.cuda_policy import VERSION, CudaKernels, CudaPolicy
 from validate.trace.events import EventLog
 from validate.trace.fake import fake_tensors, untested_torch_warning
 from validate.trace.job import TraceJob
@@ -21,8 +22,8 @@ def trace_training(job: TraceJob) -> EventLog:
     workload = job.training
     with fake_tensors():
         built = build_model(job.config, workload)
-        tracer = Tracer()
-        with tracer, tracer.watch(built.model):
+        tracer = Tracer(CudaPolicy(job.compute_capability))
+        with tracer, CudaKernels(job.compute_capability), tracer.watch(built.model):
             adopt_model(tracer, built.model)
             optimizer = build_optimizer(built.model, workload.optimizer)
             micro_batches = [
@@ -34,6 +35,7 @@ def trace_training(job: TraceJob) -> EventLog:
     tracer.log.meta |= {
         "model": job.request.model,
         "versions": library_versions(),
+        "policy": VERSION,
         "num_params": sum(parameter.numel() for parameter in parameters),
         "num_trainable": built.num_trainable,
         "warnings": [warning for warning in (untested_torch_warning(),) if warning],

@@ -36,7 +36,7 @@ def plain_loop(
     """``loss.backward(); optimizer.step(); optimizer.zero_grad()`` over steps of micro-batches."""
     model = built.model
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    kept = None
+    outputs = None
     for step, micro in enumerate(micro_batches):
         for batch in micro:
             tracer.phase("forward", step)
@@ -48,7 +48,7 @@ def plain_loop(
                 outputs = model(**batch, **_forward_options(built, workload))
             loss = outputs.loss
             if not workload.keep_outputs:
-                del outputs
+                outputs = None
             tracer.phase("backward", step)
             loss.backward()
             tracer.label([p.grad for p in trainable if p.grad is not None], "gradients")
@@ -56,9 +56,6 @@ def plain_loop(
         optimizer.step()
         label_optimizer_state(tracer, optimizer)
         optimizer.zero_grad()
-        if workload.keep_outputs:
-            kept = outputs
-    del kept
 
 
 def _forward_options(built: Built, workload: TrainingWorkload) -> dict[str, object]:
