@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal, InvalidOperation
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from hardware_db.errors import BrokenPriceFileError
 from hardware_db.offer import Offer
@@ -33,66 +35,81 @@ def own_path() -> Path:
     return user_data_path("gpu-planner") / "own_offers.csv"
 
 
-def _cell(row: dict[str, str], column: str, kind: str) -> str:
-    value = row.get(column)
-    if value is None:
-        raise ValueError(f"{column} is missing")
-    if kind and not value.strip():
-        raise ValueError(f"{column} is empty, expected {kind}")
-    return value.strip()
+def _filled(value: str, column: str) -> str:
+    if not value:
+        raise ValueError(f"{column} is empty")
+    return value
 
 
-def _offer(row: dict[str, str]) -> Offer:
-    num_gpus = _cell(row, "num_gpus", "a count")
-    if not num_gpus.isdigit() or int(num_gpus) < 1:
-        raise ValueError(f"num_gpus is {num_gpus!r}, expected a count of at least 1")
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise ValueError(f"num_gpus is {text!r}, expected a count of at least 1")
+    return int(text)
+
+
+def _amount(text: str) -> Decimal:
     try:
-        usd_per_hour = Decimal(_cell(row, "usd_per_hour", "an amount"))
+        amount = Decimal(text)
     except InvalidOperation:
-        raise ValueError(f"usd_per_hour is {row['usd_per_hour']!r}, expected an amount") from None
-    if not usd_per_hour.is_finite() or usd_per_hour < 0:
-        raise ValueError(f"usd_per_hour is {row['usd_per_hour']!r}, expected zero or more")
-    as_of = _cell(row, "as_of", "")
+        raise ValueError(f"usd_per_hour is {text!r}, expected an amount") from None
+    if not amount.is_finite() or amount < 0:
+        raise ValueError(f"usd_per_hour is {text!r}, expected zero or more")
+    return amount
+
+
+@cache
+def _day(text: str) -> date | None:
     try:
-        day = date.fromisoformat(as_of) if as_of else None
+        return date.fromisoformat(text) if text else None
     except ValueError:
-        raise ValueError(f"as_of is {as_of!r}, expected YYYY-MM-DD") from None
-    spot = _cell(row, "spot", "0 or 1")
+        raise ValueError(f"as_of is {text!r}, expected YYYY-MM-DD") from None
+
+
+def _offer(cells: list[str]) -> Offer:
+    """One row of a price file, its cells in the order of ``COLUMNS``."""
+    provider, instance_type, gpu_id, num_gpus, region, usd_per_hour, spot, as_of, as_of_text, source, note, why = cells
     if spot not in ("0", "1"):
         raise ValueError(f"spot is {spot!r}, expected 0 or 1")
     return Offer(
-        provider=_cell(row, "provider", "a name"),
-        instance_type=_cell(row, "instance_type", ""),
-        gpu_id=_cell(row, "gpu_id", "an id of the catalogue"),
-        num_gpus=int(num_gpus),
-        region=_cell(row, "region", ""),
-        usd_per_hour=usd_per_hour,
+        provider=_filled(provider, "provider"),
+        instance_type=instance_type,
+        gpu_id=_filled(gpu_id, "gpu_id"),
+        num_gpus=_count(num_gpus),
+        region=region,
+        usd_per_hour=_amount(usd_per_hour),
         spot=spot == "1",
-        as_of=day,
-        as_of_text=_cell(row, "as_of_text", "") or as_of,
-        source=_cell(row, "source", "where the price is from"),
-        note=_cell(row, "note", ""),
-        quarantined=_cell(row, "quarantined", "") or None,
+        as_of=_day(as_of),
+        as_of_text=as_of_text or as_of,
+        source=_filled(source, "source"),
+        note=note,
+        quarantined=why or None,
     )
 
 
 def read(path: Path) -> tuple[Offer, ...]:
     """Every row of a price file; raises ``BrokenPriceFileError`` naming the first row that is wrong."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        with path.open(encoding="utf-8", newline="") as file:
+            return tuple(_rows(csv.reader(file), path.name))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise BrokenPriceFileError(f"{path.name}: {error}") from error
-    rows = csv.DictReader(text.splitlines())
-    missing = [column for column in COLUMNS if column not in (rows.fieldnames or ())]
+
+
+def _rows(rows: Any, name: str) -> Iterator[Offer]:
+    titles = [title.strip() for title in next(rows, [])]
+    missing = [column for column in COLUMNS if column not in titles]
     if missing:
-        raise BrokenPriceFileError(f"{path.name}, line 1: column {missing[0]} is missing")
-    found = []
-    for row in rows:
+        raise BrokenPriceFileError(f"{name}, line 1: column {missing[0]} is missing")
+    order = [titles.index(column) for column in COLUMNS]
+    for cells in rows:
+        if not cells:
+            continue
         try:
-            found.append(_offer(row))
+            if len(cells) < len(titles):
+                raise ValueError(f"{len(cells)} cells, expected {len(titles)}")
+            yield _offer([cells[index].strip() for index in order])
         except ValueError as error:
-            raise BrokenPriceFileError(f"{path.name}, line {rows.line_num}: {error}") from None
-    return tuple(found)
+            raise BrokenPriceFileError(f"{name}, line {rows.line_num}: {error}") from None
 
 
 def write(path: Path, found: Iterable[Offer]) -> None:
