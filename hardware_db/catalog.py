@@ -17,7 +17,7 @@ from hardware_db.offer import Offer
 
 __all__ = [
     "DATA", "GpuMatch", "UnknownGpuError", "all_gpus", "all_offers",
-    "find_gpu", "forget_offers", "match_gpu", "offers_for",
+    "find_gpu", "forget_offers", "match_gpu", "offers_for", "price_problems",
 ]  # fmt: skip
 
 DATA = Path(__file__).parent / "data"
@@ -153,6 +153,11 @@ def _usable_by_gpu() -> dict[str, tuple[Offer, ...]]:
 def offers_for(gpu_id: str) -> tuple[Offer, ...]:
     """Usable offers of one GPU, cheapest per GPU-hour first."""
     return _usable_by_gpu().get(gpu_id, ())
+
+
+def price_problems() -> tuple[str, ...]:
+    """What is wrong with the user's price files; a broken file is left out and the rest stays in force."""
+    return offers.user_offers()[2]
 
 
 def forget_offers() -> None:

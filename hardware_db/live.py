@@ -19,7 +19,7 @@ from statistics import median
 from typing import Any
 
 from hardware_db import catalog, offers
-from hardware_db.errors import LivePricesError, UnknownGpuError
+from hardware_db.errors import BrokenPriceFileError, LivePricesError, UnknownGpuError
 from hardware_db.offer import Offer
 
 OUTLIER_FACTOR = 8
@@ -33,10 +33,9 @@ _FORMS = (
     (re.compile(r"sxm|hgx", re.I), "SXM"),
     (re.compile(r"pcie", re.I), "PCIe"),
     (re.compile(r"^(aws p[345]|gcp a[23]-|azure standard_nd|oci bm\.gpu|nebius gpu-[hb])", re.I), "SXM"),
-    (re.compile(r"^azure standard_nc\d+s?_v3", re.I), "PCIe"),
-    (re.compile(r"^azure standard_nc.*a100", re.I), "PCIe"),
+    (re.compile(r"^azure standard_nc", re.I), "PCIe"),
     (re.compile(r"^runpod NVIDIA [AH]100 80GB HBM", re.I), "SXM"),
-    (re.compile(r"^(verda|datacrunch) \d+[AHV]100\b.*S?", re.I), "SXM"),
+    (re.compile(r"^verda \d+[AHV]100", re.I), "SXM"),
 )
 """What an instance's name tells of its GPUs' form, where gpuhunt's GPU name ("H100") does not."""
 
@@ -59,24 +58,26 @@ class Refresh:
         return tuple(offer for offer in self.offers if offer.quarantined is not None)
 
 
-def refresh(today: date) -> Refresh:
+def refresh(today: date, providers: tuple[str, ...] = ()) -> Refresh:
     """Fetch, judge and store live offers; raises ``LivePricesError`` and leaves the cache alone when it cannot.
 
-    Providers that fail this time keep the rows they had.
+    ``providers`` limits what is asked, empty asks everyone. Providers that did not answer keep the rows they had.
     """
-    items, failed = _fetch()
+    items, failed = _fetch(providers)
     fetched, unknown = _as_offers(items, today)
     if not fetched:
-        raise LivePricesError("gpuhunt returned no offer of a known GPU")
-    kept = [offer for offer in _cached() if offer.provider in failed]
-    judged = judge(_cheapest_of_each(fetched))
+        asked = f" from {', '.join(providers)}" if providers else ""
+        raise LivePricesError(f"no price of a known GPU came back{asked}")
+    judged = _cheapest_of_each(judge(fetched))
+    answered = {offer.provider for offer in judged}
+    kept = [offer for offer in _cached() if offer.provider not in answered]
     offers.write(offers.live_path(), [*judged, *kept])
     catalog.forget_offers()
     return Refresh(offers=judged, unknown_gpus=unknown, failed_providers=failed)
 
 
 def _cached() -> tuple[Offer, ...]:
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(BrokenPriceFileError):
         return offers.read(offers.live_path())
     return ()
 
@@ -95,27 +96,35 @@ def _quiet_and_bounded() -> Iterator[None]:
         socket.setdefaulttimeout(timeout_s)
 
 
-def _fetch() -> tuple[list[Any], tuple[str, ...]]:
+def _fetch(providers: tuple[str, ...]) -> tuple[list[Any], tuple[str, ...]]:
     """gpuhunt's items with a GPU, and the providers that could not be read."""
     try:
         import gpuhunt
-        from gpuhunt._internal import default as gpuhunt_default
     except ImportError as error:
         raise LivePricesError("live prices need gpuhunt: pip install 'gpu-planner[live]'") from error
     with _quiet_and_bounded():
-        gpuhunt_default.default_catalog.cache_clear()
+        gpuhunt.default_catalog.cache_clear()
         try:
             listing = gpuhunt.default_catalog()
         except gpuhunt.GPUHuntError as error:
-            raise LivePricesError(f"no price list can be reached ({error.__cause__ or error})") from error
+            raise LivePricesError(f"no price list can be reached ({_innermost(error)})") from error
         items: list[Any] = []
         failed = []
         for provider in [*listing.catalog, *(online.NAME for online in listing.providers)]:
+            name = _PROVIDERS.get(provider, provider)
+            if providers and name not in providers:
+                continue
             try:
                 items += listing.query(provider=provider, min_gpu_count=1)
-            except Exception:  # a provider's own client may raise anything; the others still count
-                failed.append(_PROVIDERS.get(provider, provider))
+            except Exception:  # a cloud's own client may raise anything, the other clouds still count
+                failed.append(name)
     return items, tuple(failed)
+
+
+def _innermost(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def _gpu_id(item: Any) -> tuple[str, str | None]:
@@ -162,16 +171,14 @@ def _as_offers(items: Iterable[Any], today: date) -> tuple[list[Offer], tuple[tu
     return found, tuple(unknown.most_common())
 
 
-def _cheapest_of_each(found: Iterable[Offer]) -> list[Offer]:
+def _cheapest_of_each(judged: Iterable[Offer]) -> tuple[Offer, ...]:
     """The cheapest instance of each provider, region, GPU, count and kind, so that the cache stays small."""
     best: dict[tuple[object, ...], Offer] = {}
-    for offer in found:
-        key = (offer.provider, offer.region, offer.gpu_id, offer.num_gpus, offer.spot, offer.quarantined is None)
-        if offer.usd_per_hour > 0 and (key not in best or offer.usd_per_hour < best[key].usd_per_hour):
+    for offer in judged:
+        key = (offer.provider, offer.region, offer.gpu_id, offer.num_gpus, offer.spot, offer.quarantined)
+        if key not in best or offer.usd_per_hour < best[key].usd_per_hour:
             best[key] = offer
-        elif offer.usd_per_hour <= 0:
-            best[(*key, offer.instance_type)] = offer
-    return list(best.values())
+    return tuple(best.values())
 
 
 def judge(found: Iterable[Offer]) -> tuple[Offer, ...]:
@@ -183,16 +190,18 @@ def judge(found: Iterable[Offer]) -> tuple[Offer, ...]:
         for offer in found
         if offer.spot and _place(offer) in on_demand and offer.usd_per_hour > on_demand[_place(offer)]
     }
-    judged = []
-    for offer in found:
-        reason = offer.quarantined
-        if offer.usd_per_hour <= 0:
-            reason = "no price"
-        elif _place(offer) in inverted:
-            reason = "spot above on-demand: one of the two is wrong"
-        judged.append(replace(offer, quarantined=reason))
+    judged = [replace(offer, quarantined=offer.quarantined or _impossible(offer, inverted)) for offer in found]
     medians = _medians(judged)
-    return tuple(_without_outliers(offer, medians.get((offer.gpu_id, offer.spot))) for offer in judged)
+    return tuple(
+        replace(offer, quarantined=offer.quarantined or _outlying(offer, medians.get((offer.gpu_id, offer.spot))))
+        for offer in judged
+    )
+
+
+def _impossible(offer: Offer, inverted: set[tuple[object, ...]]) -> str | None:
+    if offer.usd_per_hour <= 0:
+        return "no price"
+    return "spot above on-demand: one of the two is wrong" if _place(offer) in inverted else None
 
 
 def _place(offer: Offer) -> tuple[object, ...]:
@@ -200,7 +209,7 @@ def _place(offer: Offer) -> tuple[object, ...]:
 
 
 def _medians(found: Iterable[Offer]) -> dict[tuple[str, bool], Decimal]:
-    """Median USD per GPU-hour by GPU and kind over what is new and the dated table; three prices at least."""
+    """Median USD per GPU-hour by GPU and kind, over the new offers and the dated table; three prices at least."""
     prices: dict[tuple[str, bool], list[Decimal]] = {}
     for offer in (*found, *offers.read(catalog.DATA / "offers.csv")):
         if offer.quarantined is None:
@@ -208,11 +217,8 @@ def _medians(found: Iterable[Offer]) -> dict[tuple[str, bool], Decimal]:
     return {key: median(values) for key, values in prices.items() if len(values) >= 3}
 
 
-def _without_outliers(offer: Offer, usual: Decimal | None) -> Offer:
-    if offer.quarantined is not None or usual is None:
-        return offer
+def _outlying(offer: Offer, usual: Decimal | None) -> str | None:
     price = offer.usd_per_gpu_hour
-    if price > OUTLIER_FACTOR * usual or price * OUTLIER_FACTOR < usual:
-        reason = f"{price:.2f} USD per GPU-hour is {OUTLIER_FACTOR}x away from the median of {usual:.2f}"
-        return replace(offer, quarantined=reason)
-    return offer
+    if usual is None or usual / OUTLIER_FACTOR <= price <= usual * OUTLIER_FACTOR:
+        return None
+    return f"{OUTLIER_FACTOR}x away from the median of {usual:.2f} USD per GPU-hour"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -67,7 +68,8 @@ def _day(text: str) -> date | None:
 
 def _offer(cells: list[str]) -> Offer:
     """One row of a price file, its cells in the order of ``COLUMNS``."""
-    provider, instance_type, gpu_id, num_gpus, region, usd_per_hour, spot, as_of, as_of_text, source, note, why = cells
+    provider, instance_type, gpu_id, num_gpus, region, usd_per_hour, spot, *rest = cells
+    as_of, as_of_text, source, note, quarantined = rest
     if spot not in ("0", "1"):
         raise ValueError(f"spot is {spot!r}, expected 0 or 1")
     return Offer(
@@ -82,7 +84,7 @@ def _offer(cells: list[str]) -> Offer:
         as_of_text=as_of_text or as_of,
         source=_filled(source, "source"),
         note=note,
-        quarantined=why or None,
+        quarantined=quarantined or None,
     )
 
 
@@ -112,25 +114,37 @@ def _rows(rows: Any, name: str) -> Iterator[Offer]:
             raise BrokenPriceFileError(f"{name}, line {rows.line_num}: {error}") from None
 
 
+def text(found: Iterable[Offer]) -> str:
+    """The content of a price file."""
+    content = io.StringIO()
+    rows = csv.writer(content, lineterminator="\n")
+    rows.writerow(COLUMNS)
+    for offer in found:
+        rows.writerow((
+            offer.provider, offer.instance_type, offer.gpu_id, offer.num_gpus, offer.region,
+            f"{offer.usd_per_hour:f}", int(offer.spot), offer.as_of or "", offer.as_of_text, offer.source,
+            offer.note, offer.quarantined or "",
+        ))  # fmt: skip
+    return content.getvalue()
+
+
 def write(path: Path, found: Iterable[Offer]) -> None:
     """Replace a price file in one step; a reader sees the old file or the new one, never half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with part.open("w", encoding="utf-8", newline="") as file:
-            rows = csv.writer(file, lineterminator="\n")
-            rows.writerow(COLUMNS)
-            for offer in found:
-                rows.writerow((
-                    offer.provider, offer.instance_type, offer.gpu_id, offer.num_gpus, offer.region,
-                    offer.usd_per_hour, int(offer.spot), offer.as_of or "", offer.as_of_text, offer.source,
-                    offer.note, offer.quarantined or "",
-                ))  # fmt: skip
+            file.write(text(found))
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def own() -> tuple[Offer, ...]:
+    """The user's contracts and machines; raises ``BrokenPriceFileError``."""
+    return read(own_path()) if own_path().exists() else ()
 
 
 def user_offers() -> tuple[tuple[Offer, ...], tuple[Offer, ...], tuple[str, ...]]:

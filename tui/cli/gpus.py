@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from decimal import Decimal, InvalidOperation
 
 import click
@@ -121,7 +122,7 @@ def command(
     elif as_csv:
         click.echo(render(gpu_facts.listing(shown, cheapest), "csv"))
     elif query and len(shown) == 1:
-        pages = gpu_facts.page(shown[0], catalog.offers_for(shown[0].id))
+        pages = gpu_facts.page(shown[0], catalog.offers_for(shown[0].id), date.today())
         click.echo("\n\n".join(render(page) for page in pages))
     elif shown:
         click.echo(render(gpu_facts.listing(shown, cheapest)))

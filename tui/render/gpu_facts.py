@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import date
 from typing import Any
 
 from hardware_db.gpu import Gpu
 from hardware_db.offer import Offer
 from planner.units import format_bandwidth, format_flops, format_gib
+from tui.render import prices
 from tui.render.listing import Column, Listing
 
 _COLUMNS = (
@@ -49,7 +51,7 @@ def _row(gpu: Gpu, offer: Offer | None) -> tuple[str, ...]:
         str(gpu.tdp_w) if gpu.tdp_w else _UNKNOWN,
         _marked(gpu.release, "release" in gpu.unverified) if gpu.release else _UNKNOWN,
         f"{offer.usd_per_gpu_hour:.2f}" if offer else _UNKNOWN,
-        (offer.as_of.isoformat() if offer.as_of else offer.as_of_text) if offer else _UNKNOWN,
+        prices.when(offer) if offer else _UNKNOWN,
     )
 
 
@@ -79,7 +81,7 @@ def _facts(gpu: Gpu) -> Iterable[tuple[str, str, str]]:
     yield "release", "release", gpu.release or ""
 
 
-def page(gpu: Gpu, offers: Sequence[Offer]) -> tuple[Listing, ...]:
+def page(gpu: Gpu, offers: Sequence[Offer], today: date) -> tuple[Listing, ...]:
     """Everything known about one GPU: facts with sources, prices to buy, the cheapest offers."""
     rows = []
     numbers: dict[str, int] = {}
@@ -98,7 +100,7 @@ def page(gpu: Gpu, offers: Sequence[Offer]) -> tuple[Listing, ...]:
     if gpu.buy_prices:
         pages.append(_buying(gpu))
     if offers:
-        pages.append(renting(offers, title=f"To rent, cheapest of {len(offers)}"))
+        pages.append(prices.listing(offers[:8], today, gpu_names={}, title=f"To rent, cheapest of {len(offers)}"))
     return tuple(pages)
 
 
@@ -114,27 +116,6 @@ def _buying(gpu: Gpu) -> Listing:
     )
     columns = (Column(title="USD", right=True), Column(title="date"), Column(title="what"), Column(title="source"))
     return Listing(title="To buy", columns=columns, rows=rows)
-
-
-def renting(offers: Sequence[Offer], title: str | None = None, limit: int = 8) -> Listing:
-    """The first ``limit`` offers."""
-    rows = tuple(
-        (
-            f"{offer.usd_per_gpu_hour:.3f}",
-            f"{offer.num_gpus}x",
-            offer.provider,
-            offer.instance_type or _UNKNOWN,
-            offer.region or _UNKNOWN,
-            "spot" if offer.spot else "on demand",
-            offer.as_of.isoformat() if offer.as_of else offer.as_of_text,
-        )
-        for offer in offers[:limit]
-    )
-    columns = (
-        Column(title="USD/GPU-h", right=True), Column(title="GPUs", right=True), Column(title="provider"),
-        Column(title="instance"), Column(title="region"), Column(title="kind"), Column(title="as of"),
-    )  # fmt: skip
-    return Listing(title=title, columns=columns, rows=rows)
 
 
 def as_json(gpu: Gpu, cheapest: Offer | None) -> dict[str, Any]:
