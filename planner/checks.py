@@ -28,6 +28,7 @@ _TRAINING_RANGES: tuple[tuple[str, int, int], ...] = (
     ("frozen_layers", 0, 100_000),
     ("num_generations", 1, MAX_BATCH),
     ("completion_len", 1, MAX_TOKENS),
+    ("num_tokens", 1, 10**18),
 )
 _ADAPTER_RANGES: tuple[tuple[str, int, int], ...] = (
     ("rank", 1, MAX_RANK),

@@ -75,6 +75,8 @@ class TrainingWorkload:
     ema: bool = False
     frozen_layers: int = 0
     """Number of leading layers without gradients in full fine-tuning."""
+    num_tokens: int | None = None
+    """Tokens the whole job trains on, every epoch counted; hours and their price depend on it, memory does not."""
     objective: str = "sft"
     """"sft", "pretrain", "dpo", "orpo", "kto", "ppo", "grpo", "reward", "sequence-classification"…"""
     num_generations: int = 8

@@ -12,7 +12,7 @@ from typing import Literal
 
 from planner import vocabulary as words
 
-Kind = Literal["int", "float", "usd", "bytes", "text", "list", "choice", "switch", "checkpointing"]
+Kind = Literal["int", "count", "float", "usd", "bytes", "text", "list", "choice", "switch", "checkpointing"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +68,8 @@ SECTIONS = (
             _int("--batch-size", "train.batch_size serve.concurrency",
                  "Samples of one GPU's micro-batch; requests at once when serving."),
             _int("--seq-len", "train.seq_len", "Tokens of a sample; prompt and answer together when serving."),
+            _other("count", "--tokens", "train.num_tokens", "Tokens of the whole job, every epoch counted.",
+                   "COUNT"),
             _word("--attention", "train.attention serve.attention", words.ATTENTION, "Attention kernel."),
         ),
     ),

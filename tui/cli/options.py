@@ -10,7 +10,7 @@ import click
 
 from planner.checks import check_choice
 from planner.errors import RequestError
-from planner.units import parse_bytes
+from planner.units import parse_bytes, parse_count
 from tui.request_options import COMMA_SEPARATED, SECTIONS, RequestOption
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -58,10 +58,15 @@ def _size(_: str, text: str) -> int:
     return parse_bytes(text)
 
 
+def _count(_: str, text: str) -> int:
+    return parse_count(text)
+
+
 INT = _Text("integer", _whole_number)
 FLOAT = _Text("number", _real_number)
 USD = _Text("usd", _usd)
 BYTES = _Text("size", _size)
+COUNT = _Text("count", _count)
 
 
 class Word(click.ParamType):  # type: ignore[type-arg]
@@ -113,7 +118,7 @@ def _click_options(option: RequestOption) -> list[Callable[[Command], Command]]:
         case "choice":
             return [click.option(option.flag, option.name, type=Word(option.choices), **common)]
         case _:
-            kinds = {"int": INT, "float": FLOAT, "usd": USD, "bytes": BYTES, "text": click.STRING}
+            kinds = {"int": INT, "count": COUNT, "float": FLOAT, "usd": USD, "bytes": BYTES, "text": click.STRING}
             return [
                 click.option(option.flag, option.name, type=kinds[option.kind], metavar=option.metavar, **common)
             ]
