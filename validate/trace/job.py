@@ -20,6 +20,8 @@ class TraceJob:
     compute_capability: tuple[int, int] | None
     """Of the GPU the answer is for; None: an Ampere-class GPU."""
     seq_lens: tuple[int, ...]
+    device: str = "cuda"
+    """"cpu" traces what a CPU run does, to be held against a real one."""
 
     @property
     def training(self) -> TrainingWorkload:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from importlib.metadata import PackageNotFoundError, version
 
 import torch
@@ -22,8 +23,10 @@ def trace_training(job: TraceJob) -> EventLog:
     workload = job.training
     with fake_tensors():
         built = build_model(job.config, workload)
-        tracer = Tracer(CudaPolicy(job.compute_capability))
-        with tracer, CudaKernels(job.compute_capability), tracer.watch(built.model):
+        on_cuda = job.device == "cuda"
+        tracer = Tracer(CudaPolicy(job.compute_capability) if on_cuda else None)
+        kernels = CudaKernels(job.compute_capability) if on_cuda else nullcontext()
+        with tracer, kernels, tracer.watch(built.model):
             adopt_model(tracer, built.model)
             optimizer = build_optimizer(built.model, workload.optimizer)
             micro_batches = [
