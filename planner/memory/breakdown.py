@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from planner.citation import Citation
+from planner.memory.ops import maximum
 from planner.quantity import Quantity
 
 
@@ -64,10 +65,16 @@ class MemoryBreakdown:
         return max(self.phases, key=lambda phase: phase.size_bytes(quantity))
 
     def peak_bytes(self, quantity: Quantity) -> int:
-        return self.peak_phase(quantity).size_bytes(quantity)
+        """The largest phase; element by element where sizes are arrays."""
+        return _largest([phase.size_bytes(quantity) for phase in self.phases])
 
     def low_bytes(self, quantity: Quantity) -> int:
-        return max(phase.low_bytes(quantity) for phase in self.phases)
+        return _largest([phase.low_bytes(quantity) for phase in self.phases])
 
     def high_bytes(self, quantity: Quantity) -> int:
-        return max(phase.high_bytes(quantity) for phase in self.phases)
+        return _largest([phase.high_bytes(quantity) for phase in self.phases])
+
+
+def _largest(sizes: list[int]) -> int:
+    largest: int = maximum(*sizes)
+    return largest

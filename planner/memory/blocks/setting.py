@@ -1,0 +1,64 @@
+"""Everything a block's program needs to know besides the model: sizes, dtypes, what is trained, which kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from planner.memory.ops import Int
+from planner.model.architecture import Linear
+
+AttentionKernel = Literal["flash", "efficient", "eager"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterBranch:
+    """The trainable branch beside a frozen linear."""
+
+    kind: Literal["lora", "dora", "ia3", "vera", "scale-shift"]
+    rank: Int
+    dtype: str
+    dropout: float
+    applies: Callable[[Linear], bool]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One rank's view of a training step. Letters: B batch, S sequence."""
+
+    batch: Int
+    seq: Int
+    """Tokens of one sequence on this rank."""
+    memory_seq: Int = 0
+    """Encoder tokens a decoder's cross attention reads."""
+    tp: Int = 1
+    stream_dtype: str
+    """Residual stream."""
+    norm_dtype: str
+    """Output of norms: fp32 where norm weights were upcast."""
+    compute_dtype: str
+    """Dtype matmuls run in."""
+    linear_dtype: str | None
+    """Dtype linears return; None: that of their input (bitsandbytes casts back)."""
+    autocast: bool
+    weights_trained: bool
+    norms_trained: bool
+    biases_trained: bool
+    gradient_bytes: int
+    adapter: AdapterBranch | None
+    dequantised_element_bytes: int
+    """Bytes per weight of the temporary copy a quantised matmul makes; 0: weights are not quantised."""
+    attention: AttentionKernel
+    masked: bool
+    repeats_kv: bool
+    """True where k and v are copied per query head before attention."""
+    caches_kv: bool
+    """True where the forward pass also fills a KV cache."""
+    dropout: float = 0.0
+    fused_norms: bool = False
+    norm_upcast: bool = True
+
+    @property
+    def tokens(self) -> Int:
+        return self.batch * self.seq

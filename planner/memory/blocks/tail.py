@@ -1,0 +1,143 @@
+"""The end of a decoder: final norm, output head and loss, the place most LoRA runs peak.
+
+Letters: T tokens of the micro-batch on one rank, V vocabulary, d hidden size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from planner.citation import Citation
+from planner.memory.blocks.decoder import norm
+from planner.memory.blocks.operators import Weight, cast, linear
+from planner.memory.blocks.setting import Setting
+from planner.memory.frameworks import LossKernel
+from planner.memory.ops import Int, ceil_div, minimum, where
+from planner.memory.tape import ELEMENT_BYTES, Tape, TapeMemory, Tensor
+from planner.model.architecture import ModelArchitecture
+
+CAUSAL_LM_LOSS = Citation(
+    title="transformers: ForCausalLMLoss upcasts the logits to fp32",
+    url="https://github.com/huggingface/transformers/blob/v4.57.1/src/transformers/loss/loss_utils.py",
+)
+LITGPT_HEAD = Citation(
+    title="litgpt: lm_head_chunk_size and chunked_cross_entropy, 128 tokens each",
+    url="https://github.com/Lightning-AI/litgpt/blob/main/litgpt/utils.py",
+)
+LIGER = Citation(
+    title="Liger: fused linear cross entropy works on chunks of rows",
+    url="https://github.com/linkedin/Liger-Kernel/blob/main/src/liger_kernel/ops/fused_linear_cross_entropy.py",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tail:
+    """What the end of the model costs on one rank."""
+
+    memory: TapeMemory
+    logits_bytes: Int
+    """Logits as the model returns them; they outlive the step where the loop keeps ``outputs``."""
+    formula: str
+    source: Citation
+
+
+def tail(
+    architecture: ModelArchitecture,
+    setting: Setting,
+    *,
+    x_needs_grad: bool,
+    head_trained: bool,
+    head_dtype: str,
+    kernel: LossKernel,
+) -> Tail:
+    """Final norm, head and loss of T = B × S tokens."""
+    tape = Tape(kind="final norm")
+    width, vocabulary = architecture.hidden_size, architecture.vocab_size
+    tokens = setting.tokens
+    x = tape.input("hidden states", tokens * width, setting.stream_dtype, needs_grad=x_needs_grad)
+    hidden = norm(tape, x, width, architecture, setting)
+    tape.kind = "logits and loss"
+    weight = Weight(
+        num_params=vocabulary * width // setting.tp, trainable=head_trained, gradient_bytes=setting.gradient_bytes
+    )
+    if kernel in ("chunked", "fused"):
+        return _chunked(tape, hidden, weight, tokens, vocabulary, setting)
+    dtype = setting.compute_dtype if setting.autocast else head_dtype
+    logits = linear(tape, "logits", cast(tape, hidden, dtype), tokens * vocabulary // setting.tp, dtype, weight)
+    tape.hold(logits)
+    returned = logits
+    scores = logits
+    if kernel == "split-head":
+        return _split_head(tape, logits, setting)
+    if kernel != "same-dtype":
+        scores = cast(tape, logits, "fp32", name="logits in fp32")
+        tape.hold(scores)
+    if kernel == "upcast-shift-copy":
+        returned = scores
+        scores = tape.op("shifted logits", (scores,), scores.elements, scores.dtype)
+    log_probabilities = tape.op("log-softmax", (scores,), scores.elements, scores.dtype, saves_output=True)
+    loss = tape.op("loss", (log_probabilities,), 1, "fp32", saves=(log_probabilities,))
+    return Tail(
+        memory=tape.run(loss),
+        logits_bytes=returned.size_bytes,
+        formula=f"T × V × {ELEMENT_BYTES[scores.dtype]} (log-softmax saved for its gradient)",
+        source=CAUSAL_LM_LOSS,
+    )
+
+
+SPLIT_HEAD_ROWS = 128
+
+
+def _split_head(tape: Tape, logits: Tensor, setting: Setting) -> Tail:
+    """Logits and losses in runs of 128 tokens: the gradient of a run appears as its log-softmax goes."""
+    rows = minimum(setting.batch * SPLIT_HEAD_ROWS, setting.tokens)
+    run_bytes = logits.size_bytes // setting.tokens * rows
+    loss = tape.op(
+        "log-softmax",
+        (logits,),
+        1,
+        "fp32",
+        saves_bytes=logits.size_bytes,
+        backward_in_runs=True,
+        backward_scratch_bytes=2 * run_bytes,
+    )
+    return Tail(
+        memory=tape.run(loss),
+        logits_bytes=logits.size_bytes,
+        formula="T × V × 2 (log-softmax saved for its gradient, released run by run)",
+        source=LITGPT_HEAD,
+    )
+
+
+def _chunked(tape: Tape, hidden: Tensor, weight: Weight, tokens: Int, vocabulary: int, setting: Setting) -> Tail:
+    """Logits of one chunk of rows at a time; the gradient of the hidden states is made during the forward pass.
+
+    The chunk count is the ratio of vocabulary to hidden size, so a chunk's logits are about as large as the
+    hidden states of all tokens.
+    """
+    width = weight.num_params * setting.tp // vocabulary
+    chunks = ceil_div(vocabulary, width)
+    rows = minimum(_next_power_of_two(ceil_div(tokens, chunks)), tokens)
+    element = ELEMENT_BYTES[setting.compute_dtype]
+    logits = rows * vocabulary * (element + ELEMENT_BYTES["fp32"])
+    gradient = weight.num_params * weight.gradient_bytes if weight.trainable else 0
+    loss = tape.op(
+        "loss",
+        (hidden,),
+        1,
+        "fp32",
+        saves_bytes=hidden.size_bytes + gradient,
+        forward_scratch_bytes=logits,
+        trainable=weight.trainable,
+        weight_gradient_bytes=gradient,
+    )
+    return Tail(
+        memory=tape.run(loss), logits_bytes=0, formula="T × d × 2 (gradient of the hidden states)", source=LIGER
+    )
+
+
+def _next_power_of_two(value: Int) -> Int:
+    power: Int = value * 0 + 1
+    for _ in range(40):
+        power = where(power < value, power * 2, power)
+    return power

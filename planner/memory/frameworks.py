@@ -1,0 +1,168 @@
+"""What training frameworks do differently where memory is concerned: one table, each row with its source.
+
+A trait is a fact about the framework's code, never a fitted number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from planner.citation import Citation
+from planner.errors import UnsupportedError
+from planner.request import TrainingWorkload
+
+Program = Literal["transformers", "litgpt", "torchtitan", "unsloth"]
+LossKernel = Literal["upcast", "upcast-shift-copy", "split-head", "same-dtype", "chunked", "fused"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameworkTraits:
+    """How a training stack treats the memory of one step."""
+
+    name: str
+    source: Citation
+    program: Program = "transformers"
+    """Whose modelling code runs."""
+    loss_kernel: LossKernel = "upcast"
+    """What ``loss="standard"`` means here."""
+    keeps_outputs: bool = False
+    """The loop holds the model's outputs while it runs backward."""
+    adapter_dtype: str | None = None
+    """Dtype of adapter weights when the request leaves the default; None: fp32, as peft."""
+    upcasts_kbit_base: bool = False
+    """``prepare_model_for_kbit_training``: every unquantised frozen parameter of a k-bit model becomes fp32."""
+    repeats_kv: bool = False
+    """k and v are copied per query head even where the attention kernel could share them."""
+    masks_attention: bool = False
+    """Batches reach attention with an explicit mask."""
+    input_gradients: bool = True
+    """Checkpointed adapter training makes the embedding's output require gradients."""
+    gradient_dtype: str | None = None
+    """Dtype gradients are reduced in across ranks; None: the parameter's."""
+
+
+_HF = "https://github.com/huggingface"
+_TRANSFORMERS = FrameworkTraits(
+    name="transformers",
+    source=Citation(
+        title="transformers: Trainer.compute_loss drops the outputs before backward",
+        url=f"{_HF}/transformers/blob/v4.57.1/src/transformers/trainer.py",
+    ),
+    upcasts_kbit_base=True,
+)
+_FRAMEWORKS = {
+    traits.name: traits
+    for traits in (
+        _TRANSFORMERS,
+        replace(_TRANSFORMERS, name="trl"),
+        replace(
+            _TRANSFORMERS,
+            name="peft",
+            source=Citation(
+                title="peft: the training loop of method_comparison keeps outputs and pads batches",
+                url=f"{_HF}/peft/blob/main/method_comparison/MetaMathQA/run.py",
+            ),
+            keeps_outputs=True,
+            masks_attention=True,
+        ),
+        FrameworkTraits(
+            name="litgpt",
+            program="litgpt",
+            source=Citation(
+                title="litgpt: own model, head split in chunks of 128 tokens, adapters in the model's dtype",
+                url="https://github.com/Lightning-AI/litgpt/blob/main/litgpt/finetune/lora.py",
+            ),
+            loss_kernel="split-head",
+            keeps_outputs=True,
+            adapter_dtype="bf16",
+            repeats_kv=True,
+            input_gradients=False,
+        ),
+        FrameworkTraits(
+            name="unsloth",
+            program="unsloth",
+            source=Citation(
+                title="unsloth: own kernels, chunked loss, checkpoints in host memory",
+                url="https://github.com/unslothai/unsloth/blob/main/unsloth/models/llama.py",
+            ),
+            loss_kernel="fused",
+        ),
+        FrameworkTraits(
+            name="ms-swift",
+            source=Citation(
+                title="ms-swift: transformers Trainer behind its own command",
+                url="https://github.com/modelscope/ms-swift/blob/main/docs/source_en/LLM/Benchmark.md",
+            ),
+            loss_kernel="upcast-shift-copy",
+            repeats_kv=True,
+        ),
+        FrameworkTraits(
+            name="fsdp_qlora",
+            source=Citation(
+                title="fsdp_qlora: transformers model, FSDP and bf16 adapters without autocast",
+                url="https://github.com/AnswerDotAI/fsdp_qlora/blob/main/train.py",
+            ),
+            loss_kernel="upcast-shift-copy",
+            adapter_dtype="bf16",
+            repeats_kv=True,
+        ),
+        FrameworkTraits(
+            name="torchtitan",
+            program="torchtitan",
+            source=Citation(
+                title="torchtitan: fused RMSNorm, fp32 loss, FSDP2 with bf16 parameters and fp32 reduction",
+                url="https://github.com/pytorch/torchtitan/blob/main/torchtitan/train.py",
+            ),
+            repeats_kv=True,
+            gradient_dtype="fp32",
+        ),
+        FrameworkTraits(
+            name="torchtune",
+            program="torchtitan",
+            source=Citation(
+                title="torchtune: own modules and recipes",
+                url="https://github.com/pytorch/torchtune/blob/main/recipes/lora_finetune_single_device.py",
+            ),
+            adapter_dtype="bf16",
+        ),
+        replace(_TRANSFORMERS, name="axolotl"),
+        replace(_TRANSFORMERS, name="deepspeed"),
+    )
+}
+_ALIASES = {
+    "transformers+peft": "transformers",
+    "transformers+peft+deepspeed": "deepspeed",
+    "huggingface": "transformers",
+    "lit-gpt": "litgpt",
+    "swift": "ms-swift",
+    "experts4bit": "transformers",
+}
+
+
+def framework_names() -> tuple[str, ...]:
+    """Training frameworks whose rules are known."""
+    return tuple(_FRAMEWORKS)
+
+
+def framework_traits(workload: TrainingWorkload) -> FrameworkTraits:
+    """Rules of the workload's framework; raises UnsupportedError for one that is not known."""
+    name = workload.framework.lower()
+    traits = _FRAMEWORKS.get(_ALIASES.get(name, name))
+    if traits is None:
+        raise UnsupportedError(
+            f"the training framework {workload.framework[:40]!r} is not modelled",
+            hint=f"known: {', '.join(_FRAMEWORKS)}",
+        )
+    version = workload.framework_version or ""
+    if traits.program == "transformers" and traits.loss_kernel == "upcast" and _is_before(version, (4, 45)):
+        return replace(traits, loss_kernel="upcast-shift-copy", repeats_kv=True)
+    return traits
+
+
+def _is_before(version: str, bound: tuple[int, int]) -> bool:
+    parts = version.split(".")
+    try:
+        return (int(parts[0]), int(parts[1])) < bound and int(parts[0]) >= 4
+    except (ValueError, IndexError):
+        return False

@@ -1,0 +1,262 @@
+"""One training step of a model as tape runs: what its blocks and its end save, and how high they climb.
+
+This file turns a request into the `Setting` the block programs need, runs each program once per kind of layer,
+and sums over layers. Which moments the sums meet in is decided in ``planner.memory.training``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from hardware_db.gpu import Gpu
+from planner.dtypes import WeightFormat
+from planner.errors import UnsupportedError
+from planner.memory.blocks.decoder import transformer_block
+from planner.memory.blocks.setting import AdapterBranch, AttentionKernel, Setting
+from planner.memory.blocks.tail import Tail, tail
+from planner.memory.frameworks import FrameworkTraits, LossKernel
+from planner.memory.ops import Int, ceil_div, maximum
+from planner.memory.sharding import Shares
+from planner.memory.tape import ELEMENT_BYTES, Tape, TapeMemory
+from planner.memory.terms.adapters import LOW_RANK, is_target
+from planner.model.architecture import (
+    DenseMlp,
+    GroupedQueryAttention,
+    LayerGroup,
+    Linear,
+    ModelArchitecture,
+)
+from planner.request import TrainingWorkload
+
+PROMPT_METHODS = frozenset({"prompt-tuning", "p-tuning", "prefix-tuning"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockRun:
+    """One kind of layer: how many, what one costs, and whether its input is all that is kept."""
+
+    count: Int
+    memory: TapeMemory
+    checkpoint_bytes: Int
+    """Input of the layer, all that stays when it is checkpointed; 0: not checkpointed."""
+
+    @property
+    def kept_bytes(self) -> Int:
+        """Saved between forward and backward, per layer."""
+        return self.memory.saved_bytes if not self.is_checkpointed else self.checkpoint_bytes
+
+    @property
+    def is_checkpointed(self) -> bool:
+        return not (isinstance(self.checkpoint_bytes, int) and self.checkpoint_bytes == 0)
+
+    @property
+    def forward_extra_bytes(self) -> Int:
+        """Temporaries of the layer's forward pass beyond what it keeps."""
+        if self.is_checkpointed:
+            return self.memory.forward_peak_bytes - self.memory.saved_bytes
+        return self.memory.forward_peak_bytes - self.memory.saved_bytes
+
+    @property
+    def backward_extra_bytes(self) -> Int:
+        """Climb of the layer's backward pass (and recomputation) above what all layers keep."""
+        if self.is_checkpointed:
+            recompute = self.memory.forward_peak_bytes + self.memory.output_bytes
+            return maximum(self.memory.backward_peak_bytes, recompute)
+        return self.memory.backward_peak_bytes - self.memory.saved_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepMemory:
+    """Activations of one micro-batch on one rank, in bytes."""
+
+    runs: tuple[BlockRun, ...]
+    tail: Tail
+    stream_bytes: Int
+    """One residual-stream tensor."""
+
+    @property
+    def kept_bytes(self) -> Int:
+        """Saved by all layers."""
+        return sum((run.count * run.kept_bytes for run in self.runs), start=0)
+
+    @property
+    def held_bytes(self) -> Int:
+        """The KV cache, where autograd does not keep it anyway."""
+        return sum((run.count * run.memory.held_bytes for run in self.runs), start=0)
+
+    @property
+    def forward_extra_bytes(self) -> Int:
+        return maximum(0, *(run.forward_extra_bytes for run in self.runs))
+
+    @property
+    def backward_extra_bytes(self) -> Int:
+        return maximum(0, *(run.backward_extra_bytes for run in self.runs))
+
+
+def build_setting(
+    architecture: ModelArchitecture,
+    workload: TrainingWorkload,
+    traits: FrameworkTraits,
+    fmt: WeightFormat,
+    share: Shares,
+    gpu: Gpu | None,
+) -> Setting:
+    """Dtypes, kernels and sizes of the workload on one rank."""
+    compute = workload.compute_dtype
+    upcast = fmt.is_quantised and traits.upcasts_kbit_base and fmt.scheme == "bitsandbytes"
+    base = "fp32" if upcast else (compute if fmt.is_quantised else fmt.name)
+    stream = base
+    norm_dtype = stream
+    if workload.autocast and architecture.norm != "rmsnorm":
+        norm_dtype = "fp32"
+    full = workload.method == "full"
+    kernel = attention_kernel(architecture, workload, traits, gpu)
+    checkpointed = workload.gradient_checkpointing != "none"
+    return Setting(
+        batch=workload.batch_size,
+        seq=ceil_div(_tokens(workload), share.cp),
+        tp=share.tp,
+        stream_dtype=stream,
+        norm_dtype=norm_dtype,
+        compute_dtype=compute if (workload.autocast or fmt.is_quantised) else base,
+        linear_dtype=None if fmt.scheme == "bitsandbytes" or not workload.autocast else compute,
+        autocast=workload.autocast,
+        weights_trained=full,
+        norms_trained=full or workload.method in ("layernorm", "llama-adapter-v2"),
+        biases_trained=full,
+        gradient_bytes=ELEMENT_BYTES[base],
+        adapter=_branch(workload, traits, base),
+        dequantised_element_bytes=ELEMENT_BYTES[compute] if fmt.is_quantised else 0,
+        attention=kernel,
+        masked=workload.padding_mask or traits.masks_attention,
+        repeats_kv=_repeats_kv(workload, traits, kernel),
+        caches_kv=(workload.use_cache or (traits.keeps_outputs and traits.program == "transformers"))
+        and not checkpointed,
+        fused_norms=traits.program in ("torchtitan", "unsloth"),
+    )
+
+
+def _tokens(workload: TrainingWorkload) -> Int:
+    if workload.method in ("prompt-tuning", "p-tuning"):
+        return workload.seq_len + workload.adapter.num_virtual_tokens
+    return workload.seq_len
+
+
+def attention_kernel(
+    architecture: ModelArchitecture, workload: TrainingWorkload, traits: FrameworkTraits, gpu: Gpu | None
+) -> AttentionKernel:
+    """The kernel SDPA picks: flash needs half precision, no mask and compute capability 8."""
+    if workload.attention == "eager":
+        return "eager"
+    if workload.attention.startswith("flash"):
+        return "flash"
+    capability = gpu.compute_capability if gpu is not None else None
+    half = workload.compute_dtype in ("bf16", "fp16", "fp8")
+    masked = workload.padding_mask or traits.masks_attention
+    modern = capability is None or capability >= (8, 0)
+    return "flash" if half and modern and not masked else "efficient"
+
+
+def _repeats_kv(workload: TrainingWorkload, traits: FrameworkTraits, kernel: AttentionKernel) -> bool:
+    if workload.attention.startswith("flash"):
+        return traits.program in ("litgpt", "torchtitan")
+    return traits.repeats_kv or kernel != "flash"
+
+
+def _branch(workload: TrainingWorkload, traits: FrameworkTraits, base: str) -> AdapterBranch | None:
+    method, spec = workload.method, workload.adapter
+    kinds = {"dora": "dora", "qdora": "dora", "ia3": "ia3", "vera": "vera", "llama-adapter-v2": "scale-shift"}
+    kind = kinds.get(method, "lora" if method in LOW_RANK else None)
+    if kind is None:
+        return None
+    everything = kind == "scale-shift"
+
+    def applies(linear: Linear) -> bool:
+        return everything or is_target(linear, spec.target_modules)
+
+    return AdapterBranch(
+        kind=kind,  # type: ignore[arg-type]
+        rank=spec.rank,
+        dtype=adapter_dtype(workload, traits, base),
+        dropout=spec.dropout,
+        applies=applies,
+    )
+
+
+def adapter_dtype(workload: TrainingWorkload, traits: FrameworkTraits, base: str) -> str:
+    """Dtype adapter weights are kept in."""
+    if workload.adapter.dtype == "fp32" and traits.adapter_dtype:
+        return base if traits.program == "litgpt" else traits.adapter_dtype
+    return workload.adapter.dtype
+
+
+def run_step(
+    architecture: ModelArchitecture,
+    workload: TrainingWorkload,
+    traits: FrameworkTraits,
+    setting: Setting,
+    share: Shares,
+) -> StepMemory:
+    """Run every kind of layer once, and the end of the model."""
+    full = workload.method == "full"
+    prompted = workload.method in PROMPT_METHODS
+    checkpointed = workload.gradient_checkpointing != "none"
+    input_grad = full or prompted or (checkpointed and traits.input_gradients and workload.method != "layernorm")
+    runs: list[BlockRun] = []
+    left_frozen = workload.frozen_layers
+    for index, group in enumerate(architecture.groups):
+        count: Int = ceil_div(group.count, share.pp)
+        if index == 0 and left_frozen:
+            count = maximum(count - left_frozen, 0)
+            input_grad = False
+        if not input_grad and index == 0:
+            runs.append(_run_block(architecture, group, workload, setting, 1, False))
+            count = maximum(count - 1, 0)
+        runs.append(_run_block(architecture, group, workload, setting, count, True))
+    end = tail(
+        architecture,
+        setting,
+        x_needs_grad=True,
+        head_trained=full or "lm_head" in workload.adapter.modules_to_save,
+        head_dtype=setting.stream_dtype,
+        kernel=_loss_kernel(workload, traits),
+    )
+    stream = setting.tokens * architecture.hidden_size * ELEMENT_BYTES[setting.stream_dtype]
+    if workload.gradient_checkpointing == "offload":
+        runs = [replace(run, checkpoint_bytes=run.checkpoint_bytes) for run in runs]
+    return StepMemory(runs=tuple(runs), tail=end, stream_bytes=stream)
+
+
+def _run_block(
+    architecture: ModelArchitecture,
+    group: LayerGroup,
+    workload: TrainingWorkload,
+    setting: Setting,
+    count: Int,
+    needs_grad: bool,
+) -> BlockRun:
+    _supported(group, architecture)
+    checkpointed = workload.gradient_checkpointing != "none"
+    tape = Tape()
+    width = architecture.hidden_size
+    x = tape.input(
+        "hidden states", setting.tokens * width, setting.stream_dtype, needs_grad=needs_grad, external=checkpointed
+    )
+    output = transformer_block(tape, x, group, architecture, setting)
+    boundary = setting.tokens * width * ELEMENT_BYTES[setting.stream_dtype] if checkpointed else 0
+    return BlockRun(count=count, memory=tape.run(output), checkpoint_bytes=boundary)
+
+
+def _supported(group: LayerGroup, architecture: ModelArchitecture) -> None:
+    if group.mixer is not None and not isinstance(group.mixer, GroupedQueryAttention):
+        raise UnsupportedError(f"training {architecture.name}: this kind of layer is not modelled yet")
+    if group.mlp is not None and not isinstance(group.mlp, DenseMlp):
+        raise UnsupportedError(f"training {architecture.name}: mixtures of experts are not modelled yet")
+
+
+def _loss_kernel(workload: TrainingWorkload, traits: FrameworkTraits) -> LossKernel:
+    if workload.loss == "chunked":
+        return "chunked"
+    if workload.loss == "fused":
+        return "fused"
+    return traits.loss_kernel
