@@ -69,6 +69,7 @@ _NAMES = {
     "lora_rank": "LoRA rank",
     "num_gpus": "number of GPUs",
     "max_gpus": "largest number of GPUs",
+    "concurrency": "batch size",
 }
 
 

@@ -26,7 +26,10 @@ def document(plan: Plan) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "request": {
             "model": plan.requests[0].model,
-            "questions": [{"command": command_text(request), **plain(request)} for request in plan.requests],
+            "questions": [
+                {"task": request.task, "command": command_text(request), **plain(request)}
+                for request in plan.requests
+            ],
         },
         "model": _model(plan),
         "estimates": [_estimate(estimate) for estimate in plan.estimates],

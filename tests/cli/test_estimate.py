@@ -1,0 +1,139 @@
+"""The answer as a script meets it: JSON that keeps its schema, exit codes, one line for every mistake."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from tui.cli import run
+
+SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "plan.schema.json").read_text())
+
+
+def ask(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str, str]:
+    code = run(list(args))
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def answer(capsys: pytest.CaptureFixture[str], *args: str) -> dict[str, Any]:
+    code, out, _ = ask(capsys, *args, "--json")
+    assert code == 0
+    document: dict[str, Any] = json.loads(out)
+    jsonschema.validate(document, SCHEMA)
+    return document
+
+
+def estimates(document: dict[str, Any], **wanted: Any) -> list[dict[str, Any]]:
+    return [row for row in document["estimates"] if all(row[name] == value for name, value in wanted.items())]
+
+
+@pytest.mark.parametrize(("bits", "total"), [("16", 168), ("8", 84), ("4", 42), ("32", 336)])
+def test_the_documents_serving_rule_to_the_byte(capsys: pytest.CaptureFixture[str], bits: str, total: int) -> None:
+    document = answer(capsys, "--model", "llama-70b", "--bits", bits)
+    (rule,) = estimates(document, task="serve", tier="rule")
+    assert rule["expected_bytes"] == rule["low_bytes"] == rule["high_bytes"] == total * 10**9
+
+
+def test_two_a100_hold_the_documents_example_by_the_rule(capsys: pytest.CaptureFixture[str]) -> None:
+    document = answer(capsys, "--model", "llama-70b", "--bits", "16")
+    by_rule = [fit for fit in document["fits"] if fit["tier"] == "rule" and fit["task"] == "serve"]
+    counts = {fit["gpu"]: fit["num_gpus"] for fit in by_rule}
+    assert counts["A100 SXM4 80GB"] == 2
+
+
+def test_a_billion_parameters_by_the_rules(capsys: pytest.CaptureFixture[str]) -> None:
+    document = answer(capsys, "--params", "1B", "--bits", "32")
+    totals = {(row["task"], row["label"]): row["expected_bytes"] for row in document["estimates"]}
+    assert totals[("store", "stored weights")] == 4 * 10**9
+    assert totals[("train", None)] == 24 * 10**9
+    assert totals[("train", "pessimistic")] == 80 * 10**9
+
+
+def test_a_size_alone_gets_no_estimate_and_is_told_why(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = ask(capsys, "--params", "7B")
+    assert code == 0
+    assert "name a model" in out
+    document = answer(capsys, "--params", "7B")
+    assert {row["tier"] for row in document["estimates"]} == {"rule"}
+
+
+def test_an_ambiguous_name_is_said_on_stderr_and_among_the_warnings(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, err = ask(capsys, "--model", "llama-70b", "--json")
+    assert "Llama-2-70b" in err
+    assert any("Llama-2-70b" in warning for warning in json.loads(out)["warnings"])
+
+
+def test_csv_has_the_fits_of_the_json(capsys: pytest.CaptureFixture[str]) -> None:
+    args = ("--model", "llama-70b", "--bits", "16")
+    document = answer(capsys, *args)
+    _, out, _ = ask(capsys, *args, "--csv")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert [(row["gpu"], int(row["num_gpus"]), row["verdict"]) for row in rows] == [
+        (fit["gpu"], fit["num_gpus"], fit["verdict"]) for fit in document["fits"]
+    ]
+
+
+BROKEN_CONFIG = "broken config"
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "word"),
+    [
+        (("--model", "llama-70b", "--bits", "5"), 2, "5"),
+        (("--model", "llama-70b", "--batch-size", "-1"), 2, "batch size"),
+        (("--model", "llama-70b", "--batch-size", "1" + "0" * 25), 2, "batch size"),
+        (("--model", "llama-70b", "--lora-rank", "0"), 2, "rank"),
+        (("--model", "llama-70b", "--lora-dropout", "nan"), 2, "dropout"),
+        (("--model", "llama-70b", "--max-usd-per-hour", "NaN"), 2, "usd"),
+        (("--model", "llama-70b", "--num-gpus", "0"), 2, "number of GPUs"),
+        (("--model", "llama-70b", "--bits", "8", "--method", "full"), 2, "qlora"),
+        (("--model", "llama-70b", "--bits", "4", "--method", "full"), 2, "qlora"),
+        (("--model", "llama-70b", "--optimizer", "adanw"), 2, "adamw"),
+        (("--model", "llama-70b", "--modle", "x"), 2, "--model"),
+        (("--model", "llama-70b", "--weight-dtype", "int3"), 3, "int"),
+        (("--model", "llama-70c"), 3, "llama"),
+        (("--model", "llama-70b", "--gpu", "A1000 80GB"), 3, "A100"),
+        (("--model", "llama-70b", "--request", "r.json"), 2, "--request"),
+        (("--params", "minus"), 2, "count"),
+        (("--params", "0"), 2, "param"),
+        (("--params", "9" * 60), 2, ""),
+        ((), 2, "no model"),
+        (("nonsense",), 2, "nonsense"),
+        (("--model", ""), 2, "no model"),
+    ],
+)
+def test_a_mistake_is_one_line_with_a_way_out(
+    capsys: pytest.CaptureFixture[str], args: tuple[str, ...], code: int, word: str
+) -> None:
+    given, out, err = ask(capsys, *(args or ("estimate",)))
+    assert given == code
+    assert out == ""
+    assert err.count("\n") == 1
+    assert word in err
+    assert "Traceback" not in err
+
+
+def test_a_broken_or_unreadable_config_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for number, text in enumerate(("{", "[]", '{"model_type": "llama"}', '{"model_type": 7}', "\x00" * 10)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "config.json").write_text(text)
+        code, out, err = ask(capsys, "--model", str(folder))
+        assert code in (2, 3), text
+        assert out == ""
+        assert err.count("\n") == 1
+    (tmp_path / "empty").mkdir()
+    assert ask(capsys, "--model", str(tmp_path / "empty"))[0] in (2, 3)
+
+
+def test_a_rule_that_does_not_fit_what_was_named_exits_1(capsys: pytest.CaptureFixture[str]) -> None:
+    args = ("--model", "llama-70b", "--bits", "16", "--task", "serve", "--tier", "rule", "--gpu", "A100 80GB")
+    assert ask(capsys, *args, "--num-gpus", "1")[0] == 1
+    assert ask(capsys, *args, "--num-gpus", "2")[0] == 0

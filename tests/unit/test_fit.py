@@ -1,0 +1,165 @@
+"""Smallest counts, verdicts and the cheapest kinds, on arithmetic small enough to follow by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date
+from decimal import Decimal
+
+import pytest
+
+from hardware_db import catalog
+from hardware_db.gpu import Gpu
+from hardware_db.offer import Offer
+from planner.citation import Citation
+from planner.estimate import Estimate
+from planner.fit import Fitter, Verdict, by_price, fit_of
+from planner.memory.breakdown import MemoryTerm
+from planner.model import registry
+from planner.quantity import Quantity, Tier
+from planner.rental import age_days, cheapest_rental, is_stale
+from planner.request import HardwareWish, Parallelism, ServingWorkload, TrainingWorkload
+from planner.units import GIB
+
+A100 = catalog.find_gpu("A100 SXM4 80GB")
+T4 = catalog.find_gpu("Tesla T4")
+LLAMA = registry.resolve("llama-70b").architecture
+assert LLAMA is not None
+ANY = HardwareWish()
+
+
+def estimate(size_bytes: int, *, high: float = 1.0, num_gpus: int = 1) -> Estimate:
+    term = MemoryTerm(
+        kind="weights", label="weights", size_bytes=size_bytes, formula="W", source=Citation(title="t")
+    )
+    return Estimate(
+        task="serve", method="transformers", tier=Tier.ANALYTIC, quantity=Quantity.DEVICE, low_bytes=size_bytes,
+        expected_bytes=size_bytes, high_bytes=round(size_bytes * high), num_gpus=num_gpus, phase="decode",
+        terms=(term,),
+    )  # fmt: skip
+
+
+def offer(gpu_id: str, num_gpus: int, usd: str, provider: str = "cloud", **changes: object) -> Offer:
+    plain = Offer(
+        provider=provider, instance_type="x", gpu_id=gpu_id, num_gpus=num_gpus, region="us",
+        usd_per_hour=Decimal(usd), spot=False, as_of=date(2026, 11, 9), as_of_text="2026-11-09", source="s",
+        note="", quarantined=None,
+    )  # fmt: skip
+    return replace(plain, **changes)  # type: ignore[arg-type]
+
+
+def fitter(total_bytes: int, offers: dict[str, list[Offer]] | None = None, **wish: object) -> Fitter:
+    """A workload whose bytes divide evenly over every GPU."""
+
+    def share(parallelism: Parallelism, gpu: Gpu | None) -> Estimate:
+        return estimate(-(-total_bytes // parallelism.num_gpus), high=1.1, num_gpus=parallelism.num_gpus)
+
+    assert LLAMA is not None
+    return Fitter(
+        workload=ServingWorkload(), model=LLAMA, estimator=share,
+        offers_of=lambda gpu: (offers or {}).get(gpu.id, []), wish=HardwareWish(**wish),  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("share", "high", "expected"),
+    [(0.9, 1.0, Verdict.FITS), (0.95, 1.1, Verdict.TIGHT), (1.01, 1.0, Verdict.DOES_NOT_FIT)],
+)
+def test_the_verdict_holds_the_interval_against_driver_bytes(share: float, high: float, expected: Verdict) -> None:
+    size = round(A100.memory_bytes * share)
+    fit = fit_of(estimate(size, high=high), A100, Parallelism(), offers=(), wish=ANY)
+    assert fit.verdict is expected
+    assert fit.headroom_bytes == A100.memory_bytes - size
+    assert fit.limiting_term == "weights"
+    assert fit.usd_per_hour is None
+
+
+def test_the_smallest_count_divides_the_attention_heads() -> None:
+    assert LLAMA is not None
+    counts = [fit.num_gpus for fit in fitter(3 * A100.memory_bytes - GIB).smallest(A100)]
+    assert counts == [4]
+    training = replace(fitter(3 * A100.memory_bytes - GIB), workload=TrainingWorkload())
+    assert [fit.num_gpus for fit in training.smallest(A100)] == [3, 4]
+    assert [fit.verdict for fit in training.smallest(A100)] == [Verdict.TIGHT, Verdict.FITS]
+
+
+def test_beyond_one_machine_whole_machines_are_counted() -> None:
+    total = 100 * A100.memory_bytes
+    (tight, fits) = fitter(total).smallest(A100)
+    assert (tight.num_gpus, fits.num_gpus) == (104, 112)
+    assert (fits.parallelism.tp, fits.parallelism.pp) == (8, 14)
+
+
+def test_no_count_helps_where_layers_run_out_or_the_limit_is_reached() -> None:
+    assert fitter(10**6 * A100.memory_bytes).smallest(A100) == ()
+    assert fitter(3 * A100.memory_bytes, max_gpus=2).smallest(A100) == ()
+
+
+def test_the_cheapest_kind_wins_and_one_without_an_offer_is_left_out() -> None:
+    offers = {
+        A100.id: [offer(A100.id, 1, "2.00"), offer(A100.id, 8, "14.00")],
+        T4.id: [offer(T4.id, 1, "0.20")],
+    }
+    found = fitter(62 * GIB, offers).cheapest((A100, T4, catalog.find_gpu("H100")), top=2)
+    assert [(fit.gpu.id, fit.num_gpus, fit.usd_per_hour) for fit in found] == [
+        (T4.id, 8, Decimal("1.60")),
+        (A100.id, 1, Decimal("2.00")),
+    ]
+    assert sorted(found, key=by_price) == list(found)
+
+
+def test_pruning_never_changes_the_best() -> None:
+    gpus = [gpu for gpu in catalog.all_gpus() if gpu.is_cuda]
+    real = {gpu.id: list(catalog.offers_for(gpu.id)) for gpu in gpus}
+    for total in (10 * GIB, 45 * GIB, 150 * GIB, 900 * GIB):
+        one = fitter(total, real)
+        everything = [fit for gpu in gpus for fit in one.smallest(gpu)[-1:] if fit.usd_per_hour is not None]
+        prices = sorted(fit.usd_per_hour or Decimal(0) for fit in everything)[:3]
+        found = [fit.usd_per_hour for fit in one.cheapest(gpus, 3) if fit.verdict is Verdict.FITS]
+        assert found == prices
+
+
+def test_a_budget_leaves_out_what_costs_more() -> None:
+    offers = {A100.id: [offer(A100.id, 1, "2.00")], T4.id: [offer(T4.id, 1, "0.20")]}
+    found = fitter(62 * GIB, offers, max_usd_per_hour=Decimal("1.70")).cheapest((A100, T4), top=5)
+    assert [fit.gpu.id for fit in found] == [T4.id]
+
+
+def test_a_rental_takes_the_machine_that_holds_all_gpus() -> None:
+    offers = [offer("g", 1, "1.00"), offer("g", 2, "2.50"), offer("g", 8, "8.00")]
+    two = cheapest_rental(offers, 2, ANY)
+    assert two is not None
+    assert (two.num_instances, two.usd_per_hour, two.num_gpus) == (1, Decimal("2.50"), 2)
+    three = cheapest_rental(offers, 3, ANY)
+    assert three is not None
+    assert (three.offer.num_gpus, three.num_gpus) == (8, 8)
+    sixteen = cheapest_rental(offers, 16, ANY)
+    assert sixteen is not None
+    assert (sixteen.num_instances, sixteen.usd_per_hour) == (2, Decimal("16.00"))
+
+
+def test_a_provider_that_lists_single_gpus_is_rented_several_times() -> None:
+    rental = cheapest_rental([offer("g", 1, "1.00")], 4, ANY)
+    assert rental is not None
+    assert (rental.num_instances, rental.usd_per_hour) == (4, Decimal("4.00"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "wish"),
+    [
+        ({"quarantined": "spot above on-demand"}, ANY),
+        ({"spot": True}, ANY),
+        ({}, HardwareWish(providers=("other",))),
+        ({}, HardwareWish(regions=("eu",))),
+    ],
+)
+def test_offers_against_the_wish_are_not_used(changes: dict[str, object], wish: HardwareWish) -> None:
+    assert cheapest_rental([offer("g", 1, "1.00", **changes)], 1, wish) is None
+
+
+def test_an_undated_or_old_price_is_stale() -> None:
+    today = date(2026, 11, 20)
+    assert age_days(offer("g", 1, "1"), today) == 11
+    assert not is_stale(offer("g", 1, "1"), today)
+    assert is_stale(offer("g", 1, "1", as_of=date(2026, 1, 1)), today)
+    assert is_stale(offer("g", 1, "1", as_of=None), today)
