@@ -1,4 +1,4 @@
-"""Whole-process time of ``plan --model llama-70b --bits 4 --json`` beside an empty interpreter's, measured in turns.
+"""Whole-process time of ``plan --model llama-70b --bits 4 --json`` beside an empty interpreter's, in turns.
 
     python scripts/cold_start.py [--repeat 15] [--imports]
 
@@ -25,9 +25,7 @@ EMPTY = ("-c", "pass")
 def seconds(*args: str) -> float:
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     started = time.perf_counter()
-    subprocess.run(
-        [sys.executable, *args], cwd=ROOT, env=env, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    subprocess.run([sys.executable, *args], cwd=ROOT, env=env, check=True, capture_output=True)
     return time.perf_counter() - started
 
 
@@ -51,7 +49,8 @@ def main() -> None:
         report = subprocess.run(
             [sys.executable, "-X", "importtime", *QUESTION], cwd=ROOT, check=True, capture_output=True, text=True
         ).stderr
-        lines = [line.removeprefix("import time:") for line in report.splitlines() if line.startswith("import time:")]
+        mark = "import time:"
+        lines = [line.removeprefix(mark) for line in report.splitlines() if line.startswith(mark)]
         slowest = sorted(lines[1:], key=lambda line: int(line.split("|")[0]), reverse=True)[:25]
         print("self us | cumulative us | module", *slowest, sep="\n")
 
