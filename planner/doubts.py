@@ -16,24 +16,20 @@ def of_fits(requests: Sequence[PlanRequest], fits: Sequence[Fit]) -> tuple[str, 
     bf16 = any(request.workload.compute_dtype == "bf16" for request in requests)
     doubts = (
         (
-            "reports no known memory size, it is derived from the label",
-            [f for f in own if f.gpu.memory_bytes_derived],
+            "the driver's memory size is not known of {}: it is derived from the label",
+            [fit for fit in own if fit.gpu.memory_bytes_derived],
         ),
         (
-            "has no bf16: compute in fp16 there (--compute-dtype fp16), the bytes are the same",
+            "no bf16 on {}: compute in fp16 there (--compute-dtype fp16), the bytes are the same",
             [fit for fit in own if bf16 and fit.gpu.supports_bf16 is False],
         ),
         (
-            f"is priced by an offer that is undated or older than {STALE_AFTER_DAYS} days",
+            f"prices undated or older than {STALE_AFTER_DAYS} days: {{}}",
             [fit for fit in own if fit.offer is not None and is_stale(fit.offer)],
         ),
-        (
-            "is priced as several instances: check that the provider links them in one machine",
-            [fit for fit in own if fit.num_instances > 1 and fit.offer is not None and fit.offer.num_gpus < 8],
-        ),
-        ("is not a CUDA card: its runtime overheads are not modelled", [f for f in own if not f.gpu.is_cuda]),
+        ("not a CUDA card, runtime overheads are not modelled: {}", [fit for fit in own if not fit.gpu.is_cuda]),
     )
-    return tuple(f"{_names(concerned)} {text}" for text, concerned in doubts if concerned)
+    return tuple(text.format(_names(concerned)) for text, concerned in doubts if concerned)
 
 
 def _names(fits: Sequence[Fit]) -> str:

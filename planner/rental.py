@@ -11,6 +11,10 @@ from hardware_db.offer import Offer
 from planner.request import HardwareWish
 
 STALE_AFTER_DAYS = 90
+GPUS_PER_MACHINE = 8
+"""HGX boards and every large cloud instance of the catalogue hold eight GPUs."""
+PER_GPU_QUOTES = frozenset({"per GPU", "secure", "community", "1x secure cloud", "median offer", "HGX H100"})
+"""Instance types of the price table that quote one GPU of a larger machine, not a machine of one GPU."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,21 +35,27 @@ class Rental:
 
 
 def cheapest_rental(offers: Iterable[Offer], num_gpus: int, wish: HardwareWish) -> Rental | None:
-    """The cheapest way to rent ``num_gpus`` GPUs of one kind from one provider.
+    """The cheapest way to rent ``num_gpus`` linked GPUs of one kind; None where nothing is offered.
 
-    At each provider the machine that holds them all is taken; where it lists none so large, several of its largest
-    are (providers that quote prices per GPU list single GPUs only). None where nothing is offered.
+    Up to eight GPUs come as one machine that holds them all, or as so many of a list price per GPU; more come as
+    whole machines of at least eight. Undated offers are used only where no dated one serves.
     """
-    candidates = [offer for offer in offers if is_wished(offer, wish)]
-    largest: dict[str, int] = {}
-    for offer in candidates:
-        largest[offer.provider] = max(largest.get(offer.provider, 0), offer.num_gpus)
-    rentals = (
+    rentals = [
         Rental(offer=offer, num_instances=-(-num_gpus // offer.num_gpus))
-        for offer in candidates
-        if offer.num_gpus >= min(num_gpus, largest[offer.provider])
+        for offer in offers
+        if is_wished(offer, wish) and _links(offer, num_gpus)
+    ]
+    return min(
+        rentals,
+        key=lambda rental: (rental.offer.as_of is None, rental.usd_per_hour, rental.num_instances),
+        default=None,
     )
-    return min(rentals, key=lambda rental: (rental.usd_per_hour, rental.num_instances), default=None)
+
+
+def _links(offer: Offer, num_gpus: int) -> bool:
+    if num_gpus > GPUS_PER_MACHINE:
+        return offer.num_gpus >= GPUS_PER_MACHINE
+    return offer.num_gpus >= num_gpus or (offer.num_gpus == 1 and offer.instance_type in PER_GPU_QUOTES)
 
 
 def is_wished(offer: Offer, wish: HardwareWish) -> bool:

@@ -11,10 +11,9 @@ from math import gcd
 
 from planner.checks import attention_heads
 from planner.model.architecture import ModelArchitecture
+from planner.rental import GPUS_PER_MACHINE
 from planner.request import Parallelism, ServingWorkload, TrainingWorkload
 
-GPUS_PER_MACHINE = 8
-"""HGX and every large cloud instance of the catalogue hold eight GPUs."""
 MAX_MACHINES = 512
 
 

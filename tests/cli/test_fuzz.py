@@ -84,7 +84,11 @@ def command_lines(draw: st.DrawFn) -> list[str]:
     return [*args, *draw(st.sampled_from([[], ["--json"], ["--csv"], ["--explain"], ["--tier", "rule"]]))]
 
 
-@settings(deadline=None, max_examples=int(os.environ.get("FUZZ_EXAMPLES", "200")), suppress_health_check=[HealthCheck.too_slow])
+@settings(
+    deadline=None,
+    max_examples=int(os.environ.get("FUZZ_EXAMPLES", "200")),
+    suppress_health_check=[HealthCheck.too_slow],
+)
 @given(args=command_lines())
 def test_any_command_line_ends_in_an_answer_or_one_line(args: list[str]) -> None:
     with (

@@ -98,7 +98,7 @@ def test_no_count_helps_where_layers_run_out_or_the_limit_is_reached() -> None:
 def test_the_cheapest_kind_wins_and_one_without_an_offer_is_left_out() -> None:
     offers = {
         A100.id: [offer(A100.id, 1, "2.00"), offer(A100.id, 8, "14.00")],
-        T4.id: [offer(T4.id, 1, "0.20")],
+        T4.id: [offer(T4.id, 1, "0.20", instance_type="per GPU")],
     }
     found = fitter(62 * GIB, offers).cheapest((A100, T4, catalog.find_gpu("H100")), top=2)
     assert [(fit.gpu.id, fit.num_gpus, fit.usd_per_hour) for fit in found] == [
@@ -120,28 +120,36 @@ def test_pruning_never_changes_the_best() -> None:
 
 
 def test_a_budget_leaves_out_what_costs_more() -> None:
-    offers = {A100.id: [offer(A100.id, 1, "2.00")], T4.id: [offer(T4.id, 1, "0.20")]}
+    offers = {A100.id: [offer(A100.id, 1, "2.00")], T4.id: [offer(T4.id, 1, "0.20", instance_type="per GPU")]}
     found = fitter(62 * GIB, offers, max_usd_per_hour=Decimal("1.70")).cheapest((A100, T4), top=5)
     assert [fit.gpu.id for fit in found] == [T4.id]
 
 
-def test_a_rental_takes_the_machine_that_holds_all_gpus() -> None:
+def rent(offers: list[Offer], num_gpus: int) -> tuple[int, int, Decimal] | None:
+    """Instances, GPUs of each and dollars per hour of the cheapest rental."""
+    rental = cheapest_rental(offers, num_gpus, ANY)
+    return rental and (rental.num_instances, rental.offer.num_gpus, rental.usd_per_hour)
+
+
+def test_a_rental_takes_machines_that_hold_all_gpus() -> None:
     offers = [offer("g", 1, "1.00"), offer("g", 2, "2.50"), offer("g", 8, "8.00")]
-    two = cheapest_rental(offers, 2, ANY)
-    assert two is not None
-    assert (two.num_instances, two.usd_per_hour, two.num_gpus) == (1, Decimal("2.50"), 2)
-    three = cheapest_rental(offers, 3, ANY)
-    assert three is not None
-    assert (three.offer.num_gpus, three.num_gpus) == (8, 8)
-    sixteen = cheapest_rental(offers, 16, ANY)
-    assert sixteen is not None
-    assert (sixteen.num_instances, sixteen.usd_per_hour) == (2, Decimal("16.00"))
+    assert rent(offers, 1) == (1, 1, Decimal("1.00"))
+    assert rent(offers, 2) == (1, 2, Decimal("2.50"))
+    assert rent(offers, 3) == (1, 8, Decimal("8.00"))
+    assert rent(offers, 16) == (2, 8, Decimal("16.00"))
+    assert rent(offers[:2], 3) is None
 
 
-def test_a_provider_that_lists_single_gpus_is_rented_several_times() -> None:
-    rental = cheapest_rental([offer("g", 1, "1.00")], 4, ANY)
-    assert rental is not None
-    assert (rental.num_instances, rental.usd_per_hour) == (4, Decimal("4.00"))
+def test_a_list_price_per_gpu_is_rented_so_many_times_within_one_machine() -> None:
+    offers = [offer("g", 1, "1.00", instance_type="per GPU")]
+    assert rent(offers, 4) == (4, 1, Decimal("4.00"))
+    assert rent(offers, 16) is None
+
+
+def test_a_dated_price_goes_before_an_undated_one() -> None:
+    undated = offer("g", 1, "0.50", as_of=None)
+    assert rent([undated, offer("g", 1, "1.00")], 1) == (1, 1, Decimal("1.00"))
+    assert rent([undated], 1) == (1, 1, Decimal("0.50"))
 
 
 @pytest.mark.parametrize(

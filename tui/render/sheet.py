@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from planner.answer import REFERENCE_GPUS
 from planner.estimate import Estimate
 from planner.fit import Fit, Verdict
 from planner.plan import Plan
@@ -13,8 +14,8 @@ from planner.request import PlanRequest, TrainingWorkload
 from planner.units import format_bytes, format_count, format_gb, format_gib
 from planner.vocabulary import PROMPT_METHODS, RANKED_METHODS
 
-FIT_COLUMNS = ("GPUs", "verdict", "each needs", "of", "spare", "USD/h", "offer", "price of")
-NUMBERS = frozenset({2, 3, 4, 5})
+FIT_COLUMNS = ("GPUs", "verdict", "each needs", "of", "USD/h", "rented from, price of")
+NUMBERS = frozenset({2, 3, 4})
 """Columns of ``FIT_COLUMNS`` that hold numbers."""
 TERM_NUMBERS = frozenset({1, 2})
 
@@ -146,22 +147,31 @@ def _at_32_bits(estimate: Estimate) -> str:
 
 def _counts_by_rule(fits: list[Fit]) -> str:
     held = [fit for fit in fits if fit.estimate.tier is Tier.RULE and fit.verdict is not Verdict.DOES_NOT_FIT]
+    held = [fit for fit in held if fit.gpu.id in REFERENCE_GPUS] or held
     return "".join(f", {fit.num_gpus} x {fit.gpu.name}" for fit in held)
 
 
 def _row(fit: Fit) -> tuple[str, ...]:
-    price, offer = fit.usd_per_hour, fit.offer
-    rented = f" {fit.num_instances} x {offer.num_gpus}" if offer and fit.num_instances > 1 else ""
+    price = fit.usd_per_hour
     return (
         f"{fit.num_gpus} x {fit.gpu.name}",
         fit.verdict.value.replace("_", " "),
         format_gib(fit.estimate.expected_bytes),
         format_gib(fit.gpu.memory_bytes),
-        format_gib(fit.headroom_bytes),
         "-" if price is None else f"{price:,.2f}",
-        "no price known" if offer is None else f"{offer.provider} {offer.instance_type}{rented}".strip(),
-        "" if offer is None else price_date(fit),
+        rented_from(fit),
     )
+
+
+def rented_from(fit: Fit) -> str:
+    """Provider, instance and the day of the price."""
+    offer = fit.offer
+    if offer is None:
+        return "no price known"
+    times = f" x {fit.num_instances}" if fit.num_instances > 1 else ""
+    spare = f", {offer.num_gpus} GPUs" if offer.num_gpus * fit.num_instances > fit.num_gpus else ""
+    spot = ", spot" if offer.spot else ""
+    return f"{offer.provider} {offer.instance_type}".strip() + f"{times}{spare}{spot}, {price_date(fit)}"
 
 
 def price_date(fit: Fit) -> str:
@@ -174,7 +184,7 @@ def price_date(fit: Fit) -> str:
 
 def _explained(estimate: Estimate) -> Explained:
     what = " ".join(filter(None, (estimate.task, estimate.method)))
-    heading = f"{what}, {_name(estimate) if estimate.tier is Tier.RULE else estimate.tier}: {estimate.phase}"
+    heading = f"{what}, {_name(estimate) if estimate.tier is Tier.RULE else f'{estimate.tier}, {estimate.phase}'}"
     show = format_gb if estimate.tier is Tier.RULE else format_bytes
     rows = [
         (term.label, show(term.size_bytes), f"{term.size_bytes:,} B", f"= {term.formula}", _inputs(term.inputs))

@@ -43,7 +43,7 @@ def _fits(block: sheet.Block) -> Table:
     right = {"each needs", "of", "spare", "USD/h"}
     for name in sheet.FIT_COLUMNS:
         table.add_column(
-            name, justify="right" if name in right else "left", no_wrap=name not in ("offer", "price of")
+            name, justify="right" if name in right else "left", no_wrap=index < len(sheet.FIT_COLUMNS) - 1
         )
     for row in block.fits:
         table.add_row(*(Text(cell, style=VERDICT_STYLES.get(cell, "")) for cell in row))
