@@ -181,13 +181,15 @@ class Answer:
 
 
 def pool(request: PlanRequest) -> tuple[Gpu, ...]:
-    """The kinds of GPU considered when none is named: CUDA cards that current software runs on."""
+    """The kinds of GPU considered when none is named: CUDA cards that current software runs the workload on."""
     least = request.hardware.min_memory_bytes or 0
+    bf16 = request.workload.compute_dtype == "bf16"
     return tuple(
         gpu
         for gpu in catalog.all_gpus()
         if gpu.is_cuda
         and gpu.memory_bytes >= least
+        and not (bf16 and gpu.supports_bf16 is False)
         and (gpu.compute_capability is None or gpu.compute_capability >= MIN_COMPUTE_CAPABILITY)
     )
 

@@ -151,9 +151,10 @@ class Fitter:
         for bound, gpu in sorted(self._bounds(gpus), key=lambda pair: pair[0]):
             if len(found) >= top and bound >= found[top - 1][0]:
                 break
-            fits = tuple(fit for fit in self.smallest(gpu) if is_affordable(fit, self.wish))
+            fits = [fit for fit in self.smallest(gpu) if is_affordable(fit, self.wish)]
             if fits and (price := fits[-1].usd_per_hour) is not None:
-                found.append((price, fits))
+                saving = tuple(fit for fit in fits[:-1] if by_price(fit) < by_price(fits[-1]))
+                found.append((price, (*saving, fits[-1])))
                 found.sort(key=lambda pair: pair[0])
         return tuple(fit for _, fits in found[:top] for fit in fits)
 

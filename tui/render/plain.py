@@ -23,7 +23,7 @@ def render(plan: Plan, *, explain: bool = False) -> str:
                     f"  {terms.heading}",
                     *(f"    {line}" for line in columns(terms.rows, right=sheet.TERM_NUMBERS)),
                 ]
-                lines += [f"    source of {label}: {source}" for label, source in terms.sources]
+                lines += [f"    {source}" for source in terms.sources]
     return "\n".join(lines)
 
 

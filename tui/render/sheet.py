@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from planner.answer import REFERENCE_GPUS
+from planner.citation import Citation
 from planner.estimate import Estimate
 from planner.fit import Fit, Verdict
 from planner.plan import Plan
@@ -26,7 +27,8 @@ class Explained:
 
     heading: str
     rows: tuple[tuple[str, ...], ...]
-    sources: tuple[tuple[str, str], ...]
+    sources: tuple[str, ...]
+    """Numbered as the rows refer to them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,15 +188,16 @@ def _explained(estimate: Estimate) -> Explained:
     what = " ".join(filter(None, (estimate.task, estimate.method)))
     heading = f"{what}, {_name(estimate) if estimate.tier is Tier.RULE else f'{estimate.tier}, {estimate.phase}'}"
     show = format_gb if estimate.tier is Tier.RULE else format_bytes
-    rows = [
-        (term.label, show(term.size_bytes), f"{term.size_bytes:,} B", f"= {term.formula}", _inputs(term.inputs))
-        for term in estimate.terms
-    ]
-    rows.append(("peak", show(estimate.expected_bytes), f"{estimate.expected_bytes:,} B", "= sum", ""))
-    sources = dict.fromkeys(
-        (term.label, f"{term.source.title} {term.source.url or ''}".strip()) for term in estimate.terms
-    )
-    return Explained(heading=heading, rows=tuple(rows), sources=tuple(sources))
+    numbers: dict[Citation, int] = {}
+    rows = []
+    for term in estimate.terms:
+        if term.size_bytes:
+            number = numbers.setdefault(term.source, len(numbers) + 1)
+            size = (show(term.size_bytes), f"{term.size_bytes:,} B")
+            rows.append((term.label, *size, f"= {term.formula}", _inputs(term.inputs), f"[{number}]"))
+    rows.append(("peak", show(estimate.expected_bytes), f"{estimate.expected_bytes:,} B", "= sum", "", ""))
+    sources = tuple(f"[{number}] {source.title} {source.url or ''}".strip() for source, number in numbers.items())
+    return Explained(heading=heading, rows=tuple(rows), sources=sources)
 
 
 def _inputs(inputs: object) -> str:

@@ -40,11 +40,9 @@ def _facts(block: sheet.Block) -> Table:
 
 def _fits(block: sheet.Block) -> Table:
     table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
-    right = {"each needs", "of", "spare", "USD/h"}
-    for name in sheet.FIT_COLUMNS:
-        table.add_column(
-            name, justify="right" if name in right else "left", no_wrap=index < len(sheet.FIT_COLUMNS) - 1
-        )
+    for index, name in enumerate(sheet.FIT_COLUMNS):
+        last = index == len(sheet.FIT_COLUMNS) - 1
+        table.add_column(name, justify="right" if index in sheet.NUMBERS else "left", no_wrap=not last)
     for row in block.fits:
         table.add_row(*(Text(cell, style=VERDICT_STYLES.get(cell, "")) for cell in row))
     return table
@@ -57,5 +55,5 @@ def _terms(terms: sheet.Explained) -> Group:
     for index, row in enumerate(terms.rows):
         last = index == len(terms.rows) - 1
         table.add_row(*(Text(cell) for cell in row), style="bold" if last else "")
-    sources = Text("\n".join(f"{label}: {source}" for label, source in terms.sources), style="dim")
+    sources = Text("\n".join(terms.sources), style="dim")
     return Group(table, sources)
