@@ -1,0 +1,383 @@
+"""A memory case of the benchmark as a request of ours, and the prediction of its quantity."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hardware_db.gpu import Gpu, Interconnect
+from planner.errors import PlannerError, RequestError, UnsupportedError
+from planner.estimate import Estimate
+from planner.model.architecture import ModelArchitecture
+from planner.quantity import Quantity, Tier
+from planner.request import (
+    AdapterSpec,
+    EvaluationSpec,
+    Parallelism,
+    PlanRequest,
+    ServingWorkload,
+    TrainingWorkload,
+)
+from planner.units import GIB
+from validate.bench import Prediction
+from validate.cases import Case
+
+_PEAKS = {
+    "allocated_peak": Quantity.ALLOCATED,
+    "active_peak": Quantity.ACTIVE,
+    "reserved_peak": Quantity.RESERVED,
+    "device_used_peak": Quantity.DEVICE,
+}
+_POOLS = ("weights", "kv_cache_bytes", "kv_cache_tokens", "activation_peak", "non_torch", "cuda_graphs")
+_CHECKPOINTING = {"selective-op": "selective", "unsloth-offload": "offload", "full": "full"}
+_ATTENTION = {"unsloth (xformers/FA2)": "flash-attention-2"}
+_ADAPTER_DTYPE = {"litgpt": "bf16", "fsdp_qlora": "bf16"}
+"""Frameworks that cast adapters with the model; peft's default is fp32."""
+
+
+class _Parallelism(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    dp_replicate: int | None = None
+    dp_shard: int | None = None
+    tp: int = 1
+    pp: int = 1
+    cp: int = 1
+    ep: int = 1
+    zero_stage: int = 3
+    cpu_offload: bool = False
+    sequence_parallel: bool = False
+
+
+class _Serve(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    engine: str | None = None
+    prompt_tokens: int | None = None
+    output_tokens: int | None = None
+    concurrency: int = 1
+    max_model_len: int | None = None
+    kv_cache_dtype: str | None = None
+    kv_tokens: int | None = None
+    gpu_memory_utilization: float | None = None
+    mem_fraction_static: float | None = None
+    max_num_batched_tokens: int | None = None
+    max_num_seqs: int | None = None
+    chunked_prefill_size: int | None = None
+    n_ubatch: int | None = None
+    flash_attention: bool | None = None
+    cuda_graph_max_bs: int | None = None
+    enforce_eager: bool = False
+
+
+class _Request(BaseModel):
+    """The fields of a memory case that decide the answer; what is not known is absent."""
+
+    model_config = ConfigDict(extra="allow")
+
+    model: str | None = None
+    checkpoint: str | None = None
+    task: str
+    method: str = "full"
+    weight_dtype: str | None = None
+    compute_dtype: str | None = None
+    autocast: bool = False
+    optimizer: str = "adamw"
+    lora_rank: int | None = None
+    lora_targets: list[str] | str | None = None
+    lora_dtype: str | None = None
+    lora_dropout: float = 0.0
+    modules_to_save: list[str] = Field(default_factory=list)
+    num_virtual_tokens: int | None = None
+    batch_size: int = 1
+    seq_len: int | None = None
+    seq_len_max: int | None = None
+    padding: str | None = None
+    gradient_accumulation_steps: int = 1
+    gradient_checkpointing: bool = False
+    checkpointing_mode: str | None = None
+    attention: str = "sdpa"
+    loss: str = "standard"
+    compile: bool = False
+    framework: str = "transformers"
+    framework_version: str | None = None
+    torch_version: str | None = None
+    transformers_version: str | None = None
+    gpu: str | None = None
+    gpu_memory_bytes: int | None = None
+    num_gpus: int = 1
+    parallelism: _Parallelism | None = None
+    serve: _Serve | None = None
+    eval: dict[str, Any] | None = None
+    model_head: str | None = None
+    quant_group_size: int | None = None
+    quant_kernel: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryCase:
+    """A case in the planner's own values."""
+
+    architecture: ModelArchitecture
+    request: PlanRequest
+    parallelism: Parallelism
+    gpu: Gpu | None
+
+
+def predict_memory(case: Case, tier: Tier = Tier.ANALYTIC) -> Prediction:
+    """The case's quantity in its own unit, with the interval. Raises PlannerError where it is not supported."""
+    memory_case = express(case)
+    if case.measured.quantity in _POOLS:
+        from planner.memory.serving import pools
+
+        if not isinstance(memory_case.request.workload, ServingWorkload):
+            raise UnsupportedError(f"{case.measured.quantity} of a training run is not predicted by itself")
+        value = getattr(
+            pools(
+                memory_case.architecture, memory_case.request.workload, memory_case.parallelism, memory_case.gpu
+            ),
+            case.measured.quantity,
+        )
+        return Prediction(id=case.id, predicted=value.expected, low=value.low, high=value.high)
+    estimate = _estimate(memory_case, _PEAKS[case.measured.quantity], case.measured.phase, tier)
+    return Prediction(
+        id=case.id, predicted=estimate.expected_bytes, low=estimate.low_bytes, high=estimate.high_bytes
+    )
+
+
+def _estimate(memory_case: MemoryCase, quantity: Quantity, phase: str | None, tier: Tier) -> Estimate:
+    from planner import calibration
+    from planner.memory import engine
+
+    if tier is Tier.TRACE:
+        estimate = _traced(memory_case, quantity, phase)
+    else:
+        estimate = engine.estimate(
+            memory_case.architecture,
+            memory_case.request.workload,
+            memory_case.parallelism,
+            memory_case.gpu,
+            quantity,
+        )
+        estimate = _of_phase(estimate, phase)
+    return calibration.load().apply(estimate, memory_case.request, memory_case.gpu)
+
+
+def _of_phase(estimate: Estimate, phase: str | None) -> Estimate:
+    """The estimate of the phases that were measured: loading, decoding, training without evaluation, or all."""
+    wanted = {
+        "init": lambda name: name == "load",
+        "decode": lambda name: name == "decode",
+        "train": lambda name: not name.startswith("eval"),
+    }.get(phase or "run")
+    breakdown = estimate.breakdown
+    if wanted is None or breakdown is None:
+        return estimate
+    kept = tuple(each for each in breakdown.phases if wanted(each.phase))
+    if not kept:
+        raise UnsupportedError(f"no phase {phase!r} is predicted for this request")
+    breakdown = replace(breakdown, phases=kept)
+    peak = breakdown.peak_phase(estimate.quantity)
+    return replace(
+        estimate,
+        breakdown=breakdown,
+        phase=peak.phase,
+        terms=tuple(term for term in peak.terms if estimate.quantity.includes(term.counts_in)),
+        low_bytes=breakdown.low_bytes(estimate.quantity),
+        expected_bytes=peak.size_bytes(estimate.quantity),
+        high_bytes=breakdown.high_bytes(estimate.quantity),
+    )
+
+
+def _traced(memory_case: MemoryCase, quantity: Quantity, phase: str | None) -> Estimate:
+    from validate.trace import trace
+
+    request = replace(memory_case.request, parallelism=memory_case.parallelism)
+    result = trace(request, gpu=memory_case.gpu)
+    if phase not in (None, "run", "train", "train+eval"):
+        raise UnsupportedError(f"the trace answers for whole runs, not for phase {phase!r}")
+    sizes = [result.default.peak_bytes(quantity), result.expandable.peak_bytes(quantity)]
+    workload = request.workload
+    return Estimate(
+        task=request.task,
+        method=workload.method if isinstance(workload, TrainingWorkload) else workload.engine,
+        tier=Tier.TRACE,
+        quantity=quantity,
+        low_bytes=min(sizes),
+        expected_bytes=sizes[0],
+        high_bytes=max(sizes),
+        num_gpus=memory_case.parallelism.num_gpus,
+        phase="run",
+        terms=(),
+    )
+
+
+def express(case: Case) -> MemoryCase:
+    """The case as architecture, request, parallelism and GPU; raises PlannerError where it cannot be expressed."""
+    from planner.model.registry import resolve
+
+    try:
+        request = _Request.model_validate(case.request)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise RequestError(f"request.{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    if request.model is None:
+        raise UnsupportedError("the case names no model")
+    architecture = resolve(request.model).architecture
+    if architecture is None:
+        raise UnsupportedError(f"the architecture of {request.model} is not known")
+    workload = _serving(case, request) if request.task == "serve" else _training(request)
+    parallelism = _parallelism(case, request)
+    return MemoryCase(
+        architecture=architecture,
+        request=PlanRequest(model=request.model, workload=workload, parallelism=parallelism),
+        parallelism=parallelism,
+        gpu=_gpu(request),
+    )
+
+
+def _parallelism(case: Case, request: _Request) -> Parallelism:
+    if case.measured.per_gpu is False:
+        return Parallelism()  # measured over all GPUs together
+    given = request.parallelism
+    if given is None:
+        if request.num_gpus == 1:
+            return Parallelism()
+        raise UnsupportedError(f"{request.num_gpus} GPUs, but how the job is spread over them is not published")
+    model_ranks = given.tp * given.pp * given.cp
+    dp_shard = given.dp_shard
+    if dp_shard is None:
+        dp_shard = max(request.num_gpus // (model_ranks * (given.dp_replicate or 1)), 1)
+    return Parallelism(
+        dp_replicate=given.dp_replicate or 1,
+        dp_shard=dp_shard,
+        tp=given.tp,
+        pp=given.pp,
+        cp=given.cp,
+        ep=given.ep,
+        zero_stage=given.zero_stage,
+        sequence_parallel=given.sequence_parallel,
+        cpu_offload="parameters" if given.cpu_offload else "none",
+    )
+
+
+def _training(request: _Request) -> TrainingWorkload:
+    seq_len = request.seq_len or request.seq_len_max
+    compute = request.compute_dtype or "bf16"
+    checkpointing = "full" if request.gradient_checkpointing else "none"
+    if request.gradient_checkpointing and request.checkpointing_mode:
+        checkpointing = _CHECKPOINTING.get(request.checkpointing_mode, request.checkpointing_mode)
+    evaluation = None
+    if request.eval:
+        evaluation = EvaluationSpec(
+            batch_size=request.eval.get("generate_batch_size", 8),
+            seq_len=request.eval.get("max_length"),
+            generate_max_new_tokens=request.eval.get("max_new_tokens"),
+        )
+    return TrainingWorkload(
+        method=request.method,
+        weight_dtype=request.weight_dtype or compute,
+        compute_dtype="bf16" if compute == "fp8" else compute,
+        autocast=request.autocast,
+        batch_size=request.batch_size,
+        seq_len=seq_len or 2048,
+        padding_mask=request.padding is not None,
+        gradient_accumulation_steps=request.gradient_accumulation_steps,
+        gradient_checkpointing=checkpointing,
+        attention=_ATTENTION.get(request.attention, request.attention),
+        loss=request.loss,
+        optimizer=request.optimizer,
+        adapter=_adapter(request),
+        objective="sequence-classification"
+        if (request.model_head or "").endswith("SequenceClassification")
+        else "sft",
+        evaluation=evaluation,
+        framework=request.framework,
+        framework_version=request.framework_version,
+        torch_version=request.torch_version,
+        compile=request.compile,
+    )
+
+
+def _adapter(request: _Request) -> AdapterSpec:
+    targets = request.lora_targets or "all-linear"
+    saved = tuple(request.modules_to_save)
+    if isinstance(targets, list) and request.framework == "unsloth":
+        saved += tuple(name for name in targets if name in ("embed_tokens", "lm_head"))
+        targets = [name for name in targets if name not in saved]
+    return AdapterSpec(
+        rank=request.lora_rank or AdapterSpec().rank,
+        target_modules=targets if isinstance(targets, str) else tuple(targets),
+        modules_to_save=saved,
+        dtype=request.lora_dtype or _ADAPTER_DTYPE.get(request.framework, "fp32"),
+        dropout=request.lora_dropout,
+        num_virtual_tokens=request.num_virtual_tokens or AdapterSpec().num_virtual_tokens,
+    )
+
+
+def _serving(case: Case, request: _Request) -> ServingWorkload:
+    serve = request.serve or _Serve()
+    compute = request.compute_dtype or _default_compute(request)
+    weight_dtype = request.weight_dtype or compute
+    if request.quant_group_size and weight_dtype.startswith(("gptq-", "awq-")):
+        weight_dtype = f"{weight_dtype}-g{request.quant_group_size}"
+    prompt, output = serve.prompt_tokens, serve.output_tokens
+    if prompt is None:
+        prompt = serve.kv_tokens or serve.max_model_len or 2048
+        output = output or 0
+    return ServingWorkload(
+        weight_dtype=weight_dtype,
+        compute_dtype=compute,
+        kv_cache_dtype=_cache_dtype(serve.kv_cache_dtype, compute),
+        concurrency=serve.concurrency,
+        prompt_tokens=prompt,
+        output_tokens=output or 0,
+        max_model_len=serve.max_model_len,
+        engine=serve.engine or request.framework,
+        engine_version=request.framework_version,
+        attention=request.attention,
+        gpu_memory_utilization=serve.gpu_memory_utilization or serve.mem_fraction_static,
+        max_num_batched_tokens=serve.max_num_batched_tokens or serve.chunked_prefill_size or serve.n_ubatch,
+        cuda_graphs=not serve.enforce_eager,
+    )
+
+
+def _default_compute(request: _Request) -> str:
+    if request.weight_dtype in ("fp32", "bf16", "fp16"):
+        return request.weight_dtype
+    return "fp16" if (request.weight_dtype or "").startswith(("gguf", "awq", "gptq")) else "bf16"
+
+
+def _cache_dtype(named: str | None, compute: str) -> str:
+    if named in (None, "auto"):
+        return compute
+    return {"f16": "fp16", "f32": "fp32"}.get(named, named)
+
+
+def _gpu(request: _Request) -> Gpu | None:
+    from hardware_db.catalog import find_gpu
+
+    if request.gpu is None:
+        return None
+    name = re.sub(r"\s*\(.*?\)", "", request.gpu)
+    printed = re.search(r"([0-9.]+)\s*GiB", request.gpu)
+    total_bytes = request.gpu_memory_bytes or (int(float(printed.group(1)) * GIB) if printed else None)
+    try:
+        gpu = find_gpu(name)
+    except (PlannerError, LookupError, ValueError):
+        return _unnamed(request.gpu, total_bytes) if total_bytes else None
+    return replace(gpu, memory_bytes=total_bytes) if total_bytes else gpu
+
+
+def _unnamed(name: str, memory_bytes: int) -> Gpu:
+    """A card of which only the total memory is published."""
+    return Gpu(
+        id=name, name=name, aliases=(), vendor="nvidia", architecture=None, compute_capability=None, is_cuda=True,
+        release=None, memory_gb=0.0, memory_bytes=memory_bytes, memory_bytes_derived=False, memory_type=None,
+        bandwidth_bytes_per_s=None, dense_flops_per_s={}, supports_bf16=None,
+        interconnect=Interconnect(nvlink_bytes_per_s=None, pcie_generation=None, pcie_lanes=None), tdp_w=None,
+        form_factor=None, buy_prices=(), sources={}, unverified=frozenset(), notes="",
+    )  # fmt: skip
