@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 
 from hardware_db import catalog
 from hardware_db.gpu import Gpu
-from planner.calibration import Calibration
+from planner.calibration import Calibration, target_of
 from planner.dtypes import BITS, weight_format
 from planner.errors import RequestError, UnknownNameError
 from planner.estimate import Estimate
 from planner.fit import Estimator, Fit, Fitter, Verdict, by_price, fit_of, is_affordable
 from planner.memory import engine, rule
+from planner.memory.runtime import generation
 from planner.model.architecture import ModelArchitecture
 from planner.request import Parallelism, PlanRequest, ServingWorkload, TrainingWorkload
 from planner.spread import spread_over
@@ -47,24 +48,33 @@ def bits_of(weight_dtype: str) -> str | None:
 
 def estimator(request: PlanRequest, model: ModelArchitecture, calibration: Calibration | None) -> Estimator:
     """Device memory of the worst rank, calibrated where allowed; kinds of GPU that count alike are asked once."""
+
+    @cache
+    def likeness(gpu: Gpu | None) -> object:
+        traits = _traits(request.workload, gpu)
+        return traits if calibration is None else (traits, calibration.likeness(target_of(request, gpu)))
+
     known: dict[object, Estimate] = {}
+    raw: dict[object, Estimate] = {}
 
     def estimate(parallelism: Parallelism, gpu: Gpu | None) -> Estimate:
-        key = (parallelism, _traits(request.workload, gpu))
+        key = (parallelism, likeness(gpu))
         if key not in known:
-            known[key] = engine.estimate(model, request.workload, parallelism, gpu)
-        if calibration is None:
-            return known[key]
-        return calibration.apply(known[key], replace(request, parallelism=parallelism), gpu)
+            traits = (parallelism, _traits(request.workload, gpu))
+            if traits not in raw:
+                raw[traits] = engine.estimate(model, request.workload, parallelism, gpu)
+            known[key] = raw[traits]
+            if calibration is not None:
+                known[key] = calibration.apply(raw[traits], replace(request, parallelism=parallelism), gpu)
+        return known[key]
 
     return estimate
 
 
 def _traits(workload: TrainingWorkload | ServingWorkload, gpu: Gpu | None) -> object:
-    if gpu is None:
-        return None
+    """GPUs of equal traits have equal breakdowns; engines that pool claim a share of the whole card."""
     pools = isinstance(workload, ServingWorkload) and workload.engine in POOLING_ENGINES
-    return gpu.vendor, gpu.architecture, gpu.compute_capability, gpu.is_cuda, gpu.memory_bytes if pools else None
+    return generation(gpu), gpu.memory_bytes if pools and gpu is not None else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,13 +135,13 @@ class Answer:
     @cached_property
     def _of_any_price(self) -> tuple[Fit, ...]:
         if self.gpus:
-            return tuple(fit for gpu in self.gpus for fit in self._on(gpu))
+            return tuple(fit for gpu in self.gpus for fit in self.on(gpu))
         if self._fixed is not None:
             return self._cheapest_of_fixed(pool(self.request))
         found = self._fitter.cheapest(pool(self.request), self.top)
         seen = {fit.gpu.id for fit in found}
         references = (named_gpu(name) for name in REFERENCE_GPUS)
-        return found + tuple(fit for gpu in references if gpu.id not in seen for fit in self._on(gpu))
+        return found + tuple(fit for gpu in references if gpu.id not in seen for fit in self.on(gpu))
 
     def why_nothing_holds(self) -> tuple[str, ...]:
         """The nearest miss in one line, where nothing holds the request within the wish; else empty."""
@@ -157,7 +167,8 @@ class Answer:
             f" {format_gib(-nearest.headroom_bytes)} short on each, most of it {nearest.limiting_term}",
         )
 
-    def _on(self, gpu: Gpu) -> tuple[Fit, ...]:
+    def on(self, gpu: Gpu) -> tuple[Fit, ...]:
+        """The smallest counts of one kind that hold the request, or the nearest miss; may be empty."""
         if self._fixed is not None:
             return (self._fitter.on(gpu, self._fixed),)
         found = self._fitter.smallest(gpu)

@@ -130,6 +130,11 @@ class Calibration:
             high_bytes=max(expected, round(expected * interval.high_ratio)),
         )
 
+    def likeness(self, target: Target) -> tuple[tuple[Scope, str], ...]:
+        """The scopes with entries that speak of ``target``; targets that are alike get the same answers."""
+        entries = {(entry.scope, entry.key) for entry in (*self.corrections, *self.intervals)}
+        return tuple(sorted(entry for entry in entries if target.matches(*entry)))
+
     def correction(self, tier: Tier, task: str, family: str, target: Target) -> Correction | None:
         """The most specific correction: nearest scope first, then the same family before all families."""
         found = [

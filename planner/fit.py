@@ -114,32 +114,38 @@ class Fitter:
 
     def _first(self, gpu: Gpu, level: Verdict) -> Fit | None:
         accepted = (Verdict.FITS,) if level is Verdict.FITS else (Verdict.FITS, Verdict.TIGHT)
+        num_gpus = self._fewest(lambda count: self._verdict_on(gpu, count) in accepted)
+        return None if num_gpus is None else self.on_count(gpu, num_gpus)
+
+    def _verdict_on(self, gpu: Gpu, num_gpus: int) -> Verdict | None:
+        parallelism = spread.spread_over(num_gpus, self.workload, self.model)
+        return None if parallelism is None else verdict(self.estimator(parallelism, gpu), gpu)
+
+    def _fewest(self, holds: Callable[[int], bool]) -> int | None:
+        """The smallest count that ``holds``: within one machine one by one, then by bisection over machines."""
         limit = self.wish.max_gpus
 
-        def attempt(num_gpus: int) -> Fit | None:
-            if limit is not None and num_gpus > limit:
-                return None
-            fit = self.on_count(gpu, num_gpus)
-            return fit if fit is not None and fit.verdict in accepted else None
+        def attempt(num_gpus: int) -> bool:
+            return (limit is None or num_gpus <= limit) and holds(num_gpus)
 
         for num_gpus in spread.counts_in_one_machine(self.workload, self.model):
-            if fit := attempt(num_gpus):
-                return fit
+            if attempt(num_gpus):
+                return num_gpus
         size = spread.machine_size(self.workload, self.model)
         most = spread.max_machines(self.workload, self.model)
         low, high = 1, 2  # in machines; low is known not to hold
-        while (fit := attempt(min(high, most) * size)) is None:
+        while not attempt(min(high, most) * size):
             if high >= most or (limit is not None and high * size > limit):
                 return None
             low, high = high, high * 2
         high = min(high, most)
         while high - low > 1:
             middle = (low + high) // 2
-            if better := attempt(middle * size):
-                fit, high = better, middle
+            if attempt(middle * size):
+                high = middle
             else:
                 low = middle
-        return fit
+        return high * size
 
     def cheapest(self, gpus: Sequence[Gpu], top: int) -> tuple[Fit, ...]:
         """The ``top`` kinds of GPU that hold the workload for the least money, by dollars per hour.

@@ -17,12 +17,11 @@ class Quantity(StrEnum):
     DEVICE = "device"
     """What nvidia-smi shows: reserved plus CUDA context and libraries."""
 
-    @property
-    def rank(self) -> int:
-        return list(Quantity).index(self)
-
     def includes(self, other: Quantity) -> bool:
-        return other.rank <= self.rank
+        return _RANK[other] <= _RANK[self]
+
+
+_RANK = {quantity: rank for rank, quantity in enumerate(Quantity)}
 
 
 class Tier(StrEnum):

@@ -33,13 +33,14 @@ _CONTEXT_BYTES = {7: 400 * MIB, 8: 450 * MIB, 9: 550 * MIB, 10: 600 * MIB, 12: 6
 _CONTEXT_LOW_BYTES, _CONTEXT_HIGH_BYTES = 250 * MIB, 1400 * MIB
 
 
-def _major(gpu: Gpu | None) -> int:
+def generation(gpu: Gpu | None) -> int:
+    """Major compute capability: all that the formulas read of a GPU, so that equal ones have equal breakdowns."""
     return gpu.compute_capability[0] if gpu is not None and gpu.compute_capability else 8
 
 
 def workspace_term(gpu: Gpu | None, *, handles: int = 2) -> MemoryTerm:
     """cuBLAS workspaces: the forward and the backward thread hold one each."""
-    each = _HOPPER_WORKSPACE_BYTES if _major(gpu) >= 9 else _WORKSPACE_BYTES
+    each = _HOPPER_WORKSPACE_BYTES if generation(gpu) >= 9 else _WORKSPACE_BYTES
     return MemoryTerm(
         kind="workspace",
         label="cuBLAS workspaces",
@@ -52,7 +53,7 @@ def workspace_term(gpu: Gpu | None, *, handles: int = 2) -> MemoryTerm:
 
 def context_terms(gpu: Gpu | None, *, num_gpus: Int) -> tuple[MemoryTerm, ...]:
     """What nvidia-smi shows beyond the allocator: CUDA context and, with several ranks, NCCL's buffers."""
-    base = _CONTEXT_BYTES.get(_major(gpu), 450 * MIB)
+    base = _CONTEXT_BYTES.get(generation(gpu), 450 * MIB)
     terms = [
         MemoryTerm(
             kind="context",
@@ -61,7 +62,7 @@ def context_terms(gpu: Gpu | None, *, num_gpus: Int) -> tuple[MemoryTerm, ...]:
             low_bytes=_CONTEXT_LOW_BYTES,
             high_bytes=_CONTEXT_HIGH_BYTES,
             formula="per process, by GPU generation",
-            inputs={"compute capability": _major(gpu)},
+            inputs={"compute capability": generation(gpu)},
             source=_CONTEXT,
             counts_in=Quantity.DEVICE,
         )
