@@ -67,7 +67,7 @@ def test_csv_has_one_row_per_gpu(run_plan: RunPlan) -> None:
         (["--vendor", "Voodoo"], 2, "NVIDIA"),
         (["--min-memory", "ten parsecs"], 2, "24GiB"),
         (["--max-price", "0"], 2, "above zero"),
-        (["--max-price", "nan"], 2, "above zero"),
+        (["--max-price", "nan"], 2, "amount"),
         (["--sort", "colour"], 2, "bandwidth"),
         (["--limit", "0"], 2, "--limit"),
         (["--min-memory", "99TiB"], 1, "loosen"),

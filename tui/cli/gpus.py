@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
 import click
 
@@ -12,6 +12,7 @@ from hardware_db.gpu import Gpu
 from hardware_db.offer import Offer
 from planner.errors import ExitCode, RequestError
 from planner.units import parse_bytes
+from tui.cli.options import USD
 from tui.render import gpu_facts
 from tui.render.listing import render
 
@@ -21,17 +22,6 @@ SORTS = ("memory", "bandwidth", "bf16", "fp32", "price", "release", "name")
 def memory_size(text: str) -> int:
     """Bytes; a bare number is gigabytes, as product names count them."""
     return parse_bytes(f"{text}GB" if text.strip().replace(".", "", 1).isdigit() else text)
-
-
-def usd(text: str) -> Decimal:
-    """An amount above zero."""
-    try:
-        amount = Decimal(text)
-    except InvalidOperation:
-        amount = Decimal(-1)
-    if not amount.is_finite() or amount <= 0:
-        raise RequestError(f"{text[:40]!r} is not an amount above zero", hint="write 2.50")
-    return amount
 
 
 def cheapest_on_demand(gpus: tuple[Gpu, ...]) -> dict[str, Offer]:
@@ -80,7 +70,7 @@ def _sorted(gpus: tuple[Gpu, ...], key: str, cheapest: dict[str, Offer]) -> list
 @click.option("--vendor", help="NVIDIA, AMD, Intel, Apple, Google or AWS.")
 @click.option("--architecture", help="Ampere, Hopper, CDNA… or a part of the name.")
 @click.option("--min-memory", type=memory_size, metavar="SIZE", help="80GB, 24GiB, or 80 for 80GB.")
-@click.option("--max-price", type=usd, metavar="USD", help="USD per GPU-hour, on demand.")
+@click.option("--max-price", type=USD, metavar="USD", help="USD per GPU-hour, on demand.")
 @click.option("--cuda-only", is_flag=True, help="NVIDIA GPUs alone.")
 @click.option(
     "--sort", type=click.Choice(SORTS, case_sensitive=False), help="Best first. Default: the catalogue's order."
@@ -113,6 +103,8 @@ def command(
     if min_memory is not None:
         gpus = tuple(gpu for gpu in gpus if gpu.memory_bytes >= min_memory)
     if max_price is not None:
+        if not 0 < max_price < Decimal("Infinity"):
+            raise RequestError("a price is an amount above zero", hint="--max-price 2.50")
         gpus = tuple(gpu for gpu in gpus if gpu.id in cheapest and cheapest[gpu.id].usd_per_gpu_hour <= max_price)
     shown = _sorted(gpus, sort, cheapest)[:limit] if sort else list(gpus)[:limit]
     if as_json:
