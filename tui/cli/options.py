@@ -47,9 +47,10 @@ def _real_number(flag: str, text: str) -> float:
 
 def _usd(flag: str, text: str) -> Decimal:
     try:
-        if len(text) > MAX_DIGITS:
+        amount = Decimal(text.removeprefix("$"))
+        if len(text) > MAX_DIGITS or not amount.is_finite() or amount.adjusted() > MAX_DIGITS:
             raise InvalidOperation
-        return Decimal(text.removeprefix("$"))
+        return amount
     except InvalidOperation:
         raise RequestError(f"{flag} takes an amount in USD, not {text[:40]!r}", hint=f"{flag} 2.50") from None
 
