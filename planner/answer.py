@@ -8,7 +8,7 @@ from functools import cache, cached_property
 
 from hardware_db import catalog
 from hardware_db.gpu import Gpu
-from planner.calibration import Calibration, target_of
+from planner.calibration import Calibration
 from planner.dtypes import BITS, weight_format
 from planner.errors import RequestError, UnknownNameError
 from planner.estimate import Estimate
@@ -52,7 +52,9 @@ def estimator(request: PlanRequest, model: ModelArchitecture, calibration: Calib
     @cache
     def likeness(gpu: Gpu | None) -> object:
         traits = _traits(request.workload, gpu)
-        return traits if calibration is None else (traits, calibration.likeness(target_of(request, gpu)))
+        return (
+            traits if calibration is None else (traits, calibration.likeness(calibration.target_of(request, gpu)))
+        )
 
     known: dict[object, Estimate] = {}
     raw: dict[object, Estimate] = {}

@@ -115,7 +115,12 @@ class Calibration:
         """
         if estimate.tier not in (Tier.ANALYTIC, Tier.TRACE) or not request.calibrated:
             return estimate
-        return self.apply_to(estimate, family(request), framework(request), target_of(request, gpu))
+        return self.apply_to(estimate, family(request), framework(request), self.target_of(request, gpu))
+
+    def target_of(self, request: PlanRequest, gpu: Gpu | None) -> Target:
+        """As ``target_of``; software is looked up only where an entry speaks of it, as that takes a while."""
+        scopes = {entry.scope for entry in self.corrections} | {entry.scope for entry in self.intervals}
+        return target_of(request, gpu, with_stack="stack" in scopes)
 
     def apply_to(self, estimate: Estimate, family: str, framework: str, target: Target) -> Estimate:
         """As ``apply``, for a card that is described by ``target``."""
@@ -195,28 +200,33 @@ def framework(request: PlanRequest) -> str:
     return workload.framework if isinstance(workload, TrainingWorkload) else workload.engine
 
 
-def target_of(request: PlanRequest, gpu: Gpu | None) -> Target:
+def target_of(request: PlanRequest, gpu: Gpu | None, *, with_stack: bool = True) -> Target:
     """Whom the answer is for. The stack is the one installed here, unless the request names another torch."""
     if gpu is None:
         return Target()
     workload = request.workload
     named = workload.torch_version if isinstance(workload, TrainingWorkload) else None
-    return Target(stack=stack_key(gpu.id, named), gpu=gpu.id, generation=gpu.architecture, name=gpu.name)
+    stack = stack_key(gpu.id, named) if with_stack else None
+    return Target(stack=stack, gpu=gpu.id, generation=gpu.architecture, name=gpu.name)
+
+
+def stack_key(gpu_id: str, torch_version: str | None = None) -> str:
+    """Name of a GPU with the libraries that decide its memory: "h200 torch 2.13 transformers 5.23 …"."""
+    return " ".join((gpu_id, *_software(torch_version)))
 
 
 @cache
-def stack_key(gpu_id: str, torch_version: str | None = None) -> str:
-    """Name of a GPU with the libraries that decide its memory: "h200 torch 2.13 transformers 5.23 …"."""
+def _software(torch_version: str | None) -> tuple[str, ...]:
     from importlib.metadata import PackageNotFoundError, version
 
-    parts = [gpu_id]
+    parts = []
     for library in ("torch", "transformers", "peft", "bitsandbytes"):
         try:
             found = torch_version if library == "torch" and torch_version else version(library)
         except PackageNotFoundError:
             continue
         parts.append(f"{library} {'.'.join(found.split('+')[0].split('.')[:2])}")
-    return " ".join(parts)
+    return tuple(parts)
 
 
 def part_of(term: MemoryTerm) -> Part:

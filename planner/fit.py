@@ -6,14 +6,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
+from functools import cached_property
+from heapq import heappop, heappush
 
 from hardware_db.gpu import Gpu
 from hardware_db.offer import Offer
-from planner import spread
 from planner.estimate import Estimate
 from planner.model.architecture import ModelArchitecture
-from planner.rental import cheapest_rental, is_wished
+from planner.rental import cheapest_rental
 from planner.request import HardwareWish, Parallelism, ServingWorkload, TrainingWorkload
+from planner.spread import counts_in_one_machine, machine_size, max_machines, spread_over
 
 Estimator = Callable[[Parallelism, Gpu | None], Estimate]
 """Device memory of the worst rank under a spread, on a kind of GPU or on none in particular."""
@@ -81,7 +83,7 @@ def fit_of(
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Fitter:
     """One workload of one model, ready to be tried on GPUs."""
 
@@ -97,7 +99,7 @@ class Fitter:
 
     def on_count(self, gpu: Gpu, num_gpus: int) -> Fit | None:
         """The plain spread over ``num_gpus``; None where the model cannot be cut so."""
-        parallelism = spread.spread_over(num_gpus, self.workload, self.model)
+        parallelism = spread_over(num_gpus, self.workload, self.model)
         return None if parallelism is None else self.on(gpu, parallelism)
 
     def smallest(self, gpu: Gpu) -> tuple[Fit, ...]:
@@ -106,76 +108,94 @@ class Fitter:
         Empty where no count helps: what every rank holds alike is already too much.
         """
         found: list[Fit] = []
-        for level in (Verdict.TIGHT, Verdict.FITS):
-            fit = self._first(gpu, level)
-            if fit is not None and all(fit.num_gpus != other.num_gpus for other in found):
-                found.append(fit)
+        num_gpus = self._first_count(gpu)
+        while num_gpus is not None:
+            level = self._verdict(gpu, num_gpus)
+            if level is Verdict.FITS or (level is Verdict.TIGHT and not found):
+                found += filter(None, (self.on_count(gpu, num_gpus),))
+            if level is Verdict.FITS:
+                break
+            num_gpus = self._next_count(gpu, num_gpus)
         return tuple(found)
-
-    def _first(self, gpu: Gpu, level: Verdict) -> Fit | None:
-        accepted = (Verdict.FITS,) if level is Verdict.FITS else (Verdict.FITS, Verdict.TIGHT)
-        num_gpus = self._fewest(lambda count: self._verdict_on(gpu, count) in accepted)
-        return None if num_gpus is None else self.on_count(gpu, num_gpus)
-
-    def _verdict_on(self, gpu: Gpu, num_gpus: int) -> Verdict | None:
-        parallelism = spread.spread_over(num_gpus, self.workload, self.model)
-        return None if parallelism is None else verdict(self.estimator(parallelism, gpu), gpu)
-
-    def _fewest(self, holds: Callable[[int], bool]) -> int | None:
-        """The smallest count that ``holds``: within one machine one by one, then by bisection over machines."""
-        limit = self.wish.max_gpus
-
-        def attempt(num_gpus: int) -> bool:
-            return (limit is None or num_gpus <= limit) and holds(num_gpus)
-
-        for num_gpus in spread.counts_in_one_machine(self.workload, self.model):
-            if attempt(num_gpus):
-                return num_gpus
-        size = spread.machine_size(self.workload, self.model)
-        most = spread.max_machines(self.workload, self.model)
-        low, high = 1, 2  # in machines; low is known not to hold
-        while not attempt(min(high, most) * size):
-            if high >= most or (limit is not None and high * size > limit):
-                return None
-            low, high = high, high * 2
-        high = min(high, most)
-        while high - low > 1:
-            middle = (low + high) // 2
-            if attempt(middle * size):
-                high = middle
-            else:
-                low = middle
-        return high * size
 
     def cheapest(self, gpus: Sequence[Gpu], top: int) -> tuple[Fit, ...]:
         """The ``top`` kinds of GPU that hold the workload for the least money, by dollars per hour.
 
-        Kinds whose weights alone already cost more than the best found are not tried: the ranks together hold at
-        least the whole of the weights, and no rental costs less than its cheapest GPU times the number needed.
+        Counts are tried in order of price, so that no dearer one is estimated than is needed. Of each kind the
+        count that FITS is given, after a TIGHT one that costs less.
         """
-        found: list[tuple[Decimal, tuple[Fit, ...]]] = []
-        for bound, gpu in sorted(self._bounds(gpus), key=lambda pair: pair[0]):
-            if len(found) >= top and bound >= found[top - 1][0]:
-                break
-            fits = [fit for fit in self.smallest(gpu) if is_affordable(fit, self.wish)]
-            if fits and (price := fits[-1].usd_per_hour) is not None:
-                saving = tuple(fit for fit in fits[:-1] if by_price(fit) < by_price(fits[-1]))
-                found.append((price, (*saving, fits[-1])))
-                found.sort(key=lambda pair: pair[0])
-        return tuple(fit for _, fits in found[:top] for fit in fits)
+        tries: list[tuple[Decimal, int, int]] = []
+        tight: dict[int, Fit] = {}
+        found: list[Fit] = []
+        kinds = 0
 
-    def _bounds(self, gpus: Sequence[Gpu]) -> list[tuple[Decimal, Gpu]]:
-        """The least each kind of GPU can cost; kinds without an offer are left out."""
-        bounds = []
-        for gpu in gpus:
-            offers = [offer for offer in self.offers_of(gpu) if is_wished(offer, self.wish)]
-            if not offers:
+        def queue(index: int, num_gpus: int | None) -> None:
+            rental = num_gpus and cheapest_rental(self.offers_of(gpus[index]), num_gpus, self.wish)
+            limit = self.wish.max_usd_per_hour
+            if num_gpus and rental and (limit is None or rental.usd_per_hour <= limit):
+                heappush(tries, (rental.usd_per_hour, index, num_gpus))
+
+        for index, gpu in enumerate(gpus):
+            if self.offers_of(gpu):
+                queue(index, self._first_count(gpu))
+        while tries and kinds < top:
+            _, index, num_gpus = heappop(tries)
+            fit = self.on_count(gpus[index], num_gpus)
+            if fit is not None and fit.verdict is Verdict.FITS:
+                early = tight.get(index)
+                found += [early] if early and by_price(early) < by_price(fit) else []
+                found.append(fit)
+                kinds += 1
                 continue
-            terms = self.estimator(Parallelism(), gpu).terms
-            weights_bytes = sum(term.size_bytes for term in terms if term.kind == "weights")
-            fewest = max(1, -(-weights_bytes // gpu.memory_bytes))
-            bounds.append((fewest * min(offer.usd_per_gpu_hour for offer in offers), gpu))
-        return bounds
+            if fit is not None and fit.verdict is Verdict.TIGHT:
+                tight.setdefault(index, fit)
+            queue(index, self._next_count(gpus[index], num_gpus))
+        return tuple(found)
+
+    def _estimate(self, gpu: Gpu, num_gpus: int) -> Estimate | None:
+        parallelism = spread_over(num_gpus, self.workload, self.model)
+        return None if parallelism is None else self.estimator(parallelism, gpu)
+
+    def _verdict(self, gpu: Gpu, num_gpus: int) -> Verdict:
+        estimate = self._estimate(gpu, num_gpus)
+        return Verdict.DOES_NOT_FIT if estimate is None else verdict(estimate, gpu)
+
+    @cached_property
+    def _weights_bytes(self) -> int:
+        """What the ranks hold together at least, however the work is spread."""
+        terms = self.estimator(Parallelism(), None).terms
+        return sum(term.size_bytes for term in terms if term.kind == "weights")
+
+    def _first_count(self, gpu: Gpu) -> int | None:
+        """The smallest count whose memory is not less than the weights alone."""
+        return self._count_from(gpu, max(1, -(-self._weights_bytes // gpu.memory_bytes)))
+
+    def _next_count(self, gpu: Gpu, num_gpus: int) -> int | None:
+        """The smallest larger count that may hold what ``num_gpus`` did not.
+
+        More ranks never hold less together, so that counts with less memory in all are passed over.
+        """
+        least = num_gpus + 1
+        estimate = self._estimate(gpu, num_gpus)
+        if estimate is not None:
+            tight = verdict(estimate, gpu) is Verdict.TIGHT
+            each = estimate.high_bytes if tight else estimate.expected_bytes
+            least = max(least, -(-each * num_gpus // gpu.memory_bytes))
+        return self._count_from(gpu, least)
+
+    def _count_from(self, gpu: Gpu, least: int) -> int | None:
+        """The smallest count worth asking for from ``least`` on; None where none is allowed or none can help."""
+        limit = self.wish.max_gpus
+        in_machine = [count for count in counts_in_one_machine(self.workload, self.model) if count >= least]
+        if in_machine:
+            return in_machine[0] if limit is None or in_machine[0] <= limit else None
+        size = machine_size(self.workload, self.model)
+        most = size * max_machines(self.workload, self.model)
+        most = most if limit is None else min(most, limit - limit % size)
+        count = -(-least // size) * size
+        if count > most:
+            return None
+        return None if self._verdict(gpu, most) is Verdict.DOES_NOT_FIT else count
 
 
 def is_affordable(fit: Fit, wish: HardwareWish) -> bool:

@@ -6,7 +6,6 @@ puts further machines behind one another (pipeline). Training shards states over
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from math import gcd
 
 from planner.checks import attention_heads
@@ -51,11 +50,3 @@ def machine_size(workload: TrainingWorkload | ServingWorkload, model: ModelArchi
 def max_machines(workload: TrainingWorkload | ServingWorkload, model: ModelArchitecture) -> int:
     """Beyond this no further machine helps: a pipeline has no more stages than layers."""
     return MAX_MACHINES if isinstance(workload, TrainingWorkload) else min(MAX_MACHINES, model.num_layers)
-
-
-def counts(workload: TrainingWorkload | ServingWorkload, model: ModelArchitecture) -> Iterator[int]:
-    """Every count worth asking for, ascending: within one machine, then whole machines."""
-    yield from counts_in_one_machine(workload, model)
-    size = machine_size(workload, model)
-    for machines in range(2, max_machines(workload, model) + 1):
-        yield machines * size
