@@ -137,7 +137,8 @@ class Calibration:
 
     def likeness(self, target: Target) -> tuple[tuple[Scope, str], ...]:
         """The scopes with entries that speak of ``target``; targets that are alike get the same answers."""
-        entries = {(entry.scope, entry.key) for entry in (*self.corrections, *self.intervals)}
+        entries = {(entry.scope, entry.key) for entry in self.corrections}
+        entries |= {(entry.scope, entry.key) for entry in self.intervals}
         return tuple(sorted(entry for entry in entries if target.matches(*entry)))
 
     def correction(self, tier: Tier, task: str, family: str, target: Target) -> Correction | None:
