@@ -10,7 +10,6 @@ Ratios are measured / expected bytes. A file holds ratios, counts and names only
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -75,8 +74,8 @@ class Correction:
     """Stack fingerprint, GPU id or architecture; empty for "all"."""
     factors: Mapping[Part, float]
     num_runs: int
-    median_error: float
-    """Median absolute relative error of the corrected peak, each run predicted from the others."""
+    median_error: float | None = None
+    """Median absolute relative error of the corrected peak, each run predicted from the others; None: too few."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -288,7 +287,7 @@ def _in_words(correction: Correction, target: Target) -> str:
         "all": "other GPUs",
     }[correction.scope]
     runs = "run" if correction.num_runs == 1 else "runs"
-    error = f", median error {correction.median_error:.1%}" if math.isfinite(correction.median_error) else ""
+    error = "" if correction.median_error is None else f", median error {correction.median_error:.1%}"
     return f"calibrated on {correction.num_runs} {runs} on {where}{error}"
 
 
