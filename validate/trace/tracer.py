@@ -200,5 +200,5 @@ def _storages(tensor: torch.Tensor) -> Iterator[Any]:
     if flatten is not None:
         for name in flatten()[0]:
             yield from _storages(getattr(tensor, name))
-    elif tensor.layout is torch.strided:
+    elif tensor.layout is torch.strided and tensor.device.type != "meta":
         yield tensor.untyped_storage()
