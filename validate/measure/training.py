@@ -123,14 +123,14 @@ def _with_loop(
                 batch = batch_of(spec, workload, seq_len, vocab_size)
                 with _autocast(spec, workload):
                     outputs = model(**batch)
+                loss = outputs.loss / workload.gradient_accumulation_steps
+                if not workload.keep_outputs:
+                    del outputs
             with meter.phase("backward", step):
-                loss = scaler.scale(outputs.loss / workload.gradient_accumulation_steps)
                 if accelerator is not None:
                     accelerator.backward(loss)
                 else:
-                    loss.backward()
-            if not workload.keep_outputs:
-                del outputs
+                    scaler.scale(loss).backward()
             del loss, batch
         with meter.phase("optimizer step", step):
             scaler.step(optimizer)
