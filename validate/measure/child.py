@@ -70,6 +70,9 @@ def _run(spec: RunSpec, report: Report) -> None:
     from validate.measure.training import train
 
     torch.manual_seed(0)
+    if spec.device == "cpu":
+        # Half the cores: oneDNN's spinning threads cost more than they give on a machine that does other work.
+        torch.set_num_threads(max(1, (os.cpu_count() or 2) // 2))
     if spec.device == "cuda":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     meter = make_meter(spec.device, report.phase, before)
