@@ -38,7 +38,7 @@ from planner.model.hf_config import architecture_from_config
 from planner.quantity import Quantity, Tier
 from validate.compare import analytic_breakdown, parts_measured, parts_predicted, request_of, target_of
 from validate.conformal import Band, enough, split_conformal
-from validate.measurement import Measurement
+from validate.measurement import Measurement, outermost
 
 SHRINKAGE_RUNS = 3
 """Runs at which measurements and the answer around them weigh the same."""
@@ -68,7 +68,7 @@ class Sample:
     @property
     def judged(self) -> Quantity:
         """The outermost counter that was read."""
-        return max(self.peaks, key=lambda quantity: quantity.rank)
+        return outermost(self.peaks)
 
     def key(self, scope: Scope) -> str:
         keys = {

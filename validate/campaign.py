@@ -20,7 +20,7 @@ from validate.compare import Comparison, Forecast, compare, forecast
 from validate.measure.environment import Environment, detect, device_use, missing_libraries
 from validate.measure.protocol import Progress, run
 from validate.measure.spec import Device, RunSpec
-from validate.measurement import Measurement, to_json
+from validate.measurement import Measurement, outermost, to_json
 from validate.store import Store
 from validate.suites import Case, spec_of
 
@@ -157,8 +157,8 @@ def ensure_free(said: Forecast, spec: RunSpec) -> None:
 
 def needed_bytes(said: Forecast) -> int:
     """The largest expectation of the outermost counter that was predicted."""
-    outermost = max(estimate.quantity.rank for estimate in said.estimates)
-    return max(e.expected_bytes for e in said.estimates if e.quantity.rank == outermost)
+    quantity = outermost(estimate.quantity for estimate in said.estimates)
+    return max(estimate.expected_bytes for estimate in said.estimates if estimate.quantity is quantity)
 
 
 def run_suite(
@@ -239,7 +239,7 @@ def headline(measured: Measured) -> tuple[Tier, Quantity, float] | None:
     verdicts = measured.comparison.verdicts
     if not verdicts:
         return None
-    best = max(
-        verdicts, key=lambda verdict: (verdict.prediction.quantity.rank, verdict.prediction.tier == Tier.TRACE)
-    )
+    quantity = outermost(verdict.prediction.quantity for verdict in verdicts)
+    judged = [verdict for verdict in verdicts if verdict.prediction.quantity is quantity]
+    best = max(judged, key=lambda verdict: verdict.prediction.tier == Tier.TRACE)
     return best.prediction.tier, best.prediction.quantity, best.error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -69,6 +70,11 @@ class Measurement:
             if prediction.tier == tier and prediction.quantity == quantity:
                 return prediction
         return None
+
+
+def outermost(quantities: Iterable[Quantity]) -> Quantity:
+    """The counter that contains the others; at least one is needed."""
+    return max(quantities, key=list(Quantity).index)
 
 
 @cache

@@ -8,7 +8,7 @@ from planner.units import TERA, format_bytes, format_count
 from validate.campaign import Measured, Skipped, headline
 from validate.compare import Row, Verdict
 from validate.measure.environment import Environment
-from validate.measurement import Measurement, to_json
+from validate.measurement import Measurement, outermost, to_json
 from validate.store import peaks
 
 
@@ -104,18 +104,18 @@ def line(name: str, outcome: Measured | Skipped) -> str:
     if result.outcome != "ok":
         return f"{name:<32} {result.outcome}: {result.detail[:80]}"
     found = peaks(outcome.measurement)
-    outermost = max(found, key=lambda quantity: quantity.rank)
+    quantity = outermost(found)
     best = headline(outcome)
     error = "" if best is None else f"  {best[0]} {best[1]} {best[2]:+.1%}"
     mark = "" if outcome.comparison.inside else "  outside the interval"
-    return f"{name:<32} {format_bytes(found[outermost]):>12} {outermost}{error}{mark}"
+    return f"{name:<32} {format_bytes(found[quantity]):>12} {quantity}{error}{mark}"
 
 
 def history_line(measurement: Measurement) -> str:
     """One measurement of the store."""
     spec, environment = measurement.spec, measurement.environment
     found = peaks(measurement)
-    peak = format_bytes(found[max(found, key=lambda quantity: quantity.rank)]) if found else "-"
+    peak = format_bytes(found[outermost(found)]) if found else "-"
     what = getattr(spec.workload, "method", "generate")
     gpu = environment.gpu_id or environment.gpu_name
     origin = "" if measurement.origin == "own" else f"  from {measurement.origin}"
