@@ -17,7 +17,6 @@ from planner.economics.spot import SpotRisk
 from planner.errors import RequestError
 from planner.request import HardwareWish
 
-
 MAX_GPUS = 1_000_000
 MAX_HOURS = 1_000_000
 
