@@ -133,9 +133,18 @@ def find_gpu(name: str) -> Gpu:
 
 
 @cache
+def _price_table() -> offers.PriceTable:
+    return offers.merged(DATA / "offers.csv")
+
+
 def all_offers() -> tuple[Offer, ...]:
     """Every price, usable or quarantined: the dated table, refreshed prices and the user's own."""
-    return offers.merged(DATA / "offers.csv")
+    return _price_table().offers
+
+
+def price_problems() -> tuple[str, ...]:
+    """What is wrong with the user's price files, one line each; the rest of the prices stays in force."""
+    return _price_table().problems
 
 
 @cache
@@ -155,12 +164,7 @@ def offers_for(gpu_id: str) -> tuple[Offer, ...]:
     return _usable_by_gpu().get(gpu_id, ())
 
 
-def price_problems() -> tuple[str, ...]:
-    """What is wrong with the user's price files; a broken file is left out and the rest stays in force."""
-    return offers.user_offers()[2]
-
-
 def forget_offers() -> None:
     """Read the price files anew on the next question (after a refresh or an added offer)."""
-    all_offers.cache_clear()
+    _price_table.cache_clear()
     _usable_by_gpu.cache_clear()

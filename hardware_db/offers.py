@@ -6,7 +6,7 @@ import csv
 import io
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal, InvalidOperation
 from functools import cache
@@ -147,25 +147,21 @@ def own() -> tuple[Offer, ...]:
     return read(own_path()) if own_path().exists() else ()
 
 
-def user_offers() -> tuple[tuple[Offer, ...], tuple[Offer, ...], tuple[str, ...]]:
-    """Refreshed offers, own offers, and what is wrong with either file (a broken file counts as absent)."""
-    found: list[tuple[Offer, ...]] = []
-    problems = []
-    for path in (live_path(), own_path()):
-        try:
-            found.append(read(path) if path.exists() else ())
-        except BrokenPriceFileError as error:
-            found.append(())
-            problems.append(str(error))
-    return found[0], found[1], tuple(problems)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriceTable:
+    """Every offer that is known, and what is wrong with files that had to be left out."""
+
+    offers: tuple[Offer, ...]
+    problems: tuple[str, ...]
 
 
-def merged(table: Path) -> tuple[Offer, ...]:
-    """The dated table below, refreshed prices above it, own offers on top.
+def merged(table: Path) -> PriceTable:
+    """The dated table below, refreshed prices above it, own offers on top; a broken file of the user is left out.
 
     A provider that was refreshed is believed in full: its rows of the dated table stay visible but unused.
     """
-    live, own, _ = user_offers()
+    problems: list[str] = []
+    live, mine = (_read_or_note(path, problems) for path in (live_path(), own_path()))
     refreshed = {offer.provider: offer.as_of_text for offer in live if offer.quarantined is None}
     dated = tuple(
         offer
@@ -173,4 +169,12 @@ def merged(table: Path) -> tuple[Offer, ...]:
         else replace(offer, quarantined=f"superseded by the refresh of {refreshed[offer.provider]}")
         for offer in read(table)
     )
-    return own + live + dated
+    return PriceTable(offers=mine + live + dated, problems=tuple(problems))
+
+
+def _read_or_note(path: Path, problems: list[str]) -> tuple[Offer, ...]:
+    try:
+        return read(path) if path.exists() else ()
+    except BrokenPriceFileError as error:
+        problems.append(f"{error}; this file is left out, all other prices stay in force")
+        return ()

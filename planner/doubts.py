@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from hardware_db import catalog
 from planner.fit import Fit, Verdict
 from planner.quantity import Tier
 from planner.rental import STALE_AFTER_DAYS, is_stale
 from planner.request import PlanRequest
+
+
+def of_names(names: Sequence[str]) -> tuple[str, ...]:
+    """What an open GPU name was taken for: "A100 80GB" is SXM4 or PCIe."""
+    notes = []
+    for name in names:
+        match = catalog.match_gpu(name)
+        if match.others:
+            others = ", ".join(other.name for other in match.others)
+            notes.append(f"{name} is taken as {match.gpu.name}; the name also fits {others}")
+    return tuple(notes)
 
 
 def of_fits(requests: Sequence[PlanRequest], fits: Sequence[Fit]) -> tuple[str, ...]:

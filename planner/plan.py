@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from hardware_db import catalog
 from planner import calibration, checks, doubts, vocabulary
 from planner.answer import REFERENCE_GPUS, Answer, fits_by_rule, named_gpu, rules
 from planner.dtypes import bits_choice, weight_format
@@ -100,7 +101,7 @@ def plan_requests(requests: Sequence[PlanRequest], *, rule_only: bool = False, t
     resolved = registry.resolve(requests[0].model)
     model = resolved.architecture
     learnt = calibration.load() if requests[0].calibrated and model is not None and not rule_only else None
-    warnings = list(resolved.notes)
+    warnings = [*resolved.notes, *doubts.of_names(requests[0].hardware.gpus)]
     estimates: list[Estimate] = []
     fits: list[Fit] = []
     for request in requests:
@@ -132,7 +133,7 @@ def plan_requests(requests: Sequence[PlanRequest], *, rule_only: bool = False, t
         num_params_named=resolved.num_params_named,
         estimates=tuple(estimates),
         fits=tuple(fits),
-        warnings=tuple(dict.fromkeys((*warnings, *doubts.of_fits(requests, fits)))),
+        warnings=tuple(dict.fromkeys((*warnings, *doubts.of_fits(requests, fits), *catalog.price_problems()))),
     )
 
 

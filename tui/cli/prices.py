@@ -37,7 +37,7 @@ def command() -> None:
 
 def _say_problems() -> None:
     for problem in catalog.price_problems():
-        click.echo(f"plan: {problem} (this file is left out, all other prices stay in force)", err=True)
+        click.echo(f"plan: {problem}", err=True)
 
 
 @command.command("list")
