@@ -32,6 +32,14 @@ class Plan:
     fits: tuple[Fit, ...]
     warnings: tuple[str, ...]
 
+    def estimates_of(self, request: PlanRequest) -> tuple[Estimate, ...]:
+        """Estimates and rules about one of the requests."""
+        return tuple(item for item in self.estimates if _is_about(request, item.task, item.method))
+
+    def fits_of(self, request: PlanRequest) -> tuple[Fit, ...]:
+        """Fits of one of the requests, those by rule among them."""
+        return tuple(item for item in self.fits if _is_about(request, item.task, item.method))
+
     @property
     def meets_the_wish(self) -> bool:
         """False where hardware or a budget was named and nothing that was asked fits it."""
@@ -39,6 +47,12 @@ class Plan:
         rule_only = all(estimate.tier is Tier.RULE for estimate in self.estimates)
         fits = [fit for fit in self.fits if rule_only or fit.estimate.tier is not Tier.RULE]
         return not wished or any(fit.verdict is not Verdict.DOES_NOT_FIT for fit in fits)
+
+
+def _is_about(request: PlanRequest, task: str, method: str) -> bool:
+    if task != request.task:
+        return False
+    return not isinstance(request.workload, TrainingWorkload) or request.workload.method == method
 
 
 def overview_requests(

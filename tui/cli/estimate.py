@@ -25,7 +25,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 
 @click.command
 @request_options
-@click.option("--tier", type=Word(("rule", "analytic")), default="analytic", help="How deep to go.")
+@click.option("--tier", type=Word(("rule", "analytic", "trace")), default="analytic", help="How deep to go.")
 @click.option("--explain", is_flag=True, help="Every term with its formula, values and source.")
 @click.option("--top", type=INT, help="How many kinds of GPU to show.")
 @click.option("--request", "saved", type=FILE, help="Ask what a request file holds.")
@@ -54,6 +54,10 @@ def command(
     shown = top or (TOP if len(asked.requests) == 1 else TOP_OF_OVERVIEW)
     plan = plan_requests(asked.requests, rule_only=tier == "rule", top=shown)
     plan = replace(plan, warnings=plan.warnings + asked.refusals)
+    if tier == "trace":
+        from validate.trace.estimate import with_traces
+
+        plan = with_traces(plan)
     _write(plan, explain=explain, as_json=as_json, as_csv=as_csv)
     return int(ExitCode.OK if plan.meets_the_wish else ExitCode.DOES_NOT_FIT)
 

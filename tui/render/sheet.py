@@ -58,8 +58,7 @@ def blocks(plan: Plan) -> tuple[Block, ...]:
     found = []
     told: list[Estimate] = []
     for request in plan.requests:
-        estimates = [estimate for estimate in plan.estimates if _answers(request, estimate.task, estimate.method)]
-        fits = [fit for fit in plan.fits if _answers(request, fit.task, fit.method)]
+        estimates, fits = plan.estimates_of(request), plan.fits_of(request)
         told += estimates
         found.append(
             Block(
@@ -110,13 +109,7 @@ def describe(request: PlanRequest) -> str:
     return ", ".join(parts)
 
 
-def _answers(request: PlanRequest, task: str, method: str) -> bool:
-    if task != request.task:
-        return False
-    return not isinstance(request.workload, TrainingWorkload) or request.workload.method == method
-
-
-def _facts(estimates: list[Estimate], fits: list[Fit], *, known: bool) -> tuple[tuple[str, str], ...]:
+def _facts(estimates: tuple[Estimate, ...], fits: tuple[Fit, ...], *, known: bool) -> tuple[tuple[str, str], ...]:
     facts = []
     rules = [estimate for estimate in estimates if estimate.tier is Tier.RULE]
     for estimate in rules:
@@ -147,7 +140,7 @@ def _at_32_bits(estimate: Estimate) -> str:
     return estimate.label or "full fine-tuning"
 
 
-def _counts_by_rule(fits: list[Fit]) -> str:
+def _counts_by_rule(fits: tuple[Fit, ...]) -> str:
     held = [fit for fit in fits if fit.estimate.tier is Tier.RULE and fit.verdict is not Verdict.DOES_NOT_FIT]
     held = [fit for fit in held if fit.gpu.id in REFERENCE_GPUS] or held
     return "".join(f", {fit.num_gpus} x {fit.gpu.name}" for fit in held)
