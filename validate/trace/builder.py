@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from planner import vocabulary
 from planner.errors import UnsupportedError
-from planner.request import AdapterSpec, TrainingWorkload
+from planner.request import TrainingWorkload
+from validate.trace.adapters import adapted
+from validate.trace.quantised import FORMATS, quantise
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -29,31 +31,36 @@ class Built:
         return sum(parameter.numel() for parameter in self.model.parameters() if parameter.requires_grad)
 
 
-def build_model(config: Mapping[str, Any], workload: TrainingWorkload, *, seed_classes: int = 2) -> Built:
-    """The transformers model of ``config`` with the workload's method applied. Call inside ``fake_tensors()``."""
+def build_model(config: Mapping[str, Any], workload: TrainingWorkload, *, initialise: bool = False) -> Built:
+    """The transformers model of ``config`` with the workload's method applied; fake inside ``fake_tensors()``.
+
+    ``initialise`` gives real weights values; memory does not depend on them.
+    """
     hf_config, kind, auto_class = _auto_class(config, workload.objective)
-    hf_config._attn_implementation = _attention(workload.attention)
-    dtype = DTYPES.get(workload.weight_dtype)
+    if workload.attention == "flash-attention-2":
+        raise UnsupportedError("the flash-attn package cannot be traced", hint="sdpa takes the same kernel")
+    if workload.attention == "eager":
+        hf_config._attn_implementation = "eager"  # else transformers' choice: sdpa where the model has it
+    quantised = workload.weight_dtype in FORMATS
+    dtype = DTYPES.get(workload.compute_dtype if quantised else workload.weight_dtype)
     if dtype is None:
         raise UnsupportedError(
             f"weights in {workload.weight_dtype} cannot be traced yet", hint="the analytic tier covers them"
         )
-    with _no_init():
+    with nullcontext() if initialise else _no_init():
         model = auto_class.from_config(hf_config, dtype=dtype)
     model.tie_weights()
+    if quantised:
+        quantise(model, workload.weight_dtype, dtype)
     model.train()
     if workload.gradient_checkpointing == "full":
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     elif workload.gradient_checkpointing != "none":
         raise UnsupportedError(f"{workload.gradient_checkpointing} checkpointing cannot be traced", hint=None)
-    if workload.method in vocabulary.ADAPTER_METHODS:
-        model = _with_adapter(model, workload, kind)
+    if workload.method != "full":
         if workload.gradient_checkpointing == "full":
             model.enable_input_require_grads()
-    elif workload.method != "full":
-        raise UnsupportedError(
-            f"the method {workload.method} cannot be traced", hint="the analytic tier covers it"
-        )
+        model = adapted(model, workload.method, workload.adapter, _task_type(workload, kind))
     return Built(model=model, config=hf_config, kind=kind)
 
 
@@ -80,6 +87,7 @@ def make_batch(built: Built, workload: TrainingWorkload, *, seq_len: int | None 
     batch = {"input_ids": torch.ones(shape, dtype=torch.long)}
     if workload.padding_mask:
         batch["attention_mask"] = torch.ones(shape, dtype=torch.long)
+        batch["attention_mask"][:, -1] = 0
     if workload.objective == "sequence-classification":
         batch["labels"] = torch.ones(shape[:1], dtype=torch.long)
     elif built.kind == "encoder-decoder":
@@ -116,12 +124,6 @@ def _auto_class(config: Mapping[str, Any], objective: str) -> tuple[Any, str, An
     raise UnsupportedError(f"transformers has no language model for {model_type!r}", hint=None)
 
 
-def _attention(name: str) -> str:
-    if name == "flash-attention-2":
-        raise UnsupportedError("the flash-attn package cannot be traced", hint="sdpa takes the same kernel")
-    return name
-
-
 def _no_init() -> Any:
     """transformers' own switch that leaves new weights uninitialised."""
     try:
@@ -131,37 +133,7 @@ def _no_init() -> Any:
     return no_init_weights()
 
 
-def _with_adapter(model: Any, workload: TrainingWorkload, kind: str) -> Any:
-    import peft
-
-    adapter = workload.adapter
-    return peft.get_peft_model(
-        model,
-        _peft_config(workload.method, adapter, _task_type(workload, kind)),
-        autocast_adapter_dtype=adapter.dtype == "fp32",
-    )
-
-
 def _task_type(workload: TrainingWorkload, kind: str) -> str | None:
     if workload.objective == "sequence-classification":
         return "SEQ_CLS"
     return {"decoder": "CAUSAL_LM", "encoder-decoder": "SEQ_2_SEQ_LM"}.get(kind)
-
-
-def _peft_config(method: str, adapter: AdapterSpec, task_type: str | None) -> Any:
-    import peft
-
-    targets = adapter.target_modules if isinstance(adapter.target_modules, str) else list(adapter.target_modules)
-    if method in ("lora", "dora", "rslora"):
-        return peft.LoraConfig(
-            task_type=task_type, r=adapter.rank, target_modules=targets, lora_dropout=adapter.dropout,
-            modules_to_save=list(adapter.modules_to_save) or None,
-            use_dora=method == "dora", use_rslora=method == "rslora",
-        )  # fmt: skip
-    if method == "prompt-tuning":
-        return peft.PromptTuningConfig(task_type=task_type, num_virtual_tokens=adapter.num_virtual_tokens)
-    if method == "prefix-tuning":
-        return peft.PrefixTuningConfig(task_type=task_type, num_virtual_tokens=adapter.num_virtual_tokens)
-    if method == "p-tuning":
-        return peft.PromptEncoderConfig(task_type=task_type, num_virtual_tokens=adapter.num_virtual_tokens)
-    raise UnsupportedError(f"the method {method} cannot be traced yet", hint="the analytic tier covers it")

@@ -1,21 +1,23 @@
 """What a CUDA device does where the CPU build of torch does something else. Version 2.13 of torch.
 
 Two kinds of knowledge: kernels that the CPU build would not choose (attention, fused dropout, autocast's fp32
-list), put in their place by ``CudaKernels``; and buffers that no operator shows (library workspaces, scratch
+list), put in their place by ``cuda_kernels``; and buffers that no operator shows (library workspaces, scratch
 memory of kernels), which ``CudaPolicy`` tells the tracer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial, wraps
 from typing import Any
 
 import torch
-from torch.overrides import TorchFunctionMode
 
 from planner.citation import Citation
 from planner.units import KIB, MIB
 from validate.trace.attention import attention
+from validate.trace.fake import replaced
 
 VERSION = "torch-2.13"
 AMPERE = (8, 0)
@@ -117,26 +119,32 @@ _SCRATCH: dict[Any, Callable[[Sequence[Any]], Sequence[int]]] = {
 }
 
 
-class CudaKernels(TorchFunctionMode):
-    """Calls the kernels a CUDA device would run in place of those of the CPU build."""
+@contextmanager
+def cuda_kernels(compute_capability: tuple[int, int] | None) -> Iterator[None]:
+    """Calls inside take the kernels a CUDA device would run in place of those of the CPU build."""
+    functional = torch.nn.functional
+    substitutes: list[tuple[Any, str, Any]] = [
+        (functional, "scaled_dot_product_attention", partial(attention, compute_capability or AMPERE)),
+        (functional, "dropout", _dropout),
+        (functional, "rms_norm", _rms_norm),
+    ]
+    for owner in (torch, torch.Tensor, functional):
+        for name in AUTOCAST_FP32:
+            original = getattr(owner, name, None)
+            if callable(original):
+                substitutes.append((owner, name, _in_fp32_under_autocast(original)))
+    with replaced(*substitutes):
+        yield
 
-    def __init__(self, compute_capability: tuple[int, int] | None) -> None:
-        super().__init__()
-        self.compute_capability = compute_capability or AMPERE
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if func is torch.nn.functional.scaled_dot_product_attention:
-            return attention(self.compute_capability, *args, **kwargs)
-        if func is torch.nn.functional.dropout:
-            return _dropout(*args, **kwargs)
-        if func is torch.nn.functional.rms_norm:
-            return _rms_norm(*args, **kwargs)
-        if torch.is_autocast_enabled("cpu") and getattr(func, "__name__", "") in AUTOCAST_FP32:
-            args = [_to_fp32(arg) for arg in args]
-        return func(*args, **kwargs)
+def _in_fp32_under_autocast(function: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if torch.is_autocast_enabled("cpu"):
+            args = tuple(_to_fp32(arg) for arg in args)
+        return function(*args, **kwargs)
+
+    return call
 
 
 def _to_fp32(value: Any) -> Any:

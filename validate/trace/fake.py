@@ -11,23 +11,33 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+)
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from planner.errors import UnsupportedError
 
 TESTED_TORCH = ("2.13",)
 """Releases whose allocator, policy and dispatch the suite was run against."""
 
 
+ITEM_PLACEHOLDER = 1
+"""What ``.item()`` returns where its value would depend on data that does not exist."""
+
+
 @contextmanager
 def fake_tensors() -> Iterator[FakeTensorMode]:
     """Every tensor made inside is fake, and modules can be moved and cast."""
-    with FakeTensorMode(allow_non_fake_inputs=True) as mode, _replaceable_parameters():
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode, _values(), _replaceable_parameters():
         yield mode
 
 
 @contextmanager
 def _replaceable_parameters() -> Iterator[None]:
     """``nn.Module.to`` swaps tensors in place, which fails for fake ones: replace the parameters."""
-    original = torch.nn.Module._apply
 
     def apply(self: torch.nn.Module, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Any:
         if recurse:
@@ -45,11 +55,84 @@ def _replaceable_parameters() -> Iterator[None]:
                 self._buffers[name] = fn(buffer)
         return self
 
-    torch.nn.Module._apply = apply  # type: ignore[method-assign]
+    with replaced((torch.nn.Module, "_apply", apply)):
+        yield
+
+
+@contextmanager
+def replaced(*substitutes: tuple[Any, str, Any]) -> Iterator[None]:
+    """Put substitutes in place of attributes (owner, name, substitute) for a while."""
+    originals = [(owner, name, getattr(owner, name)) for owner, name, _ in substitutes]
+    for owner, name, substitute in substitutes:
+        setattr(owner, name, substitute)
     try:
         yield
     finally:
-        torch.nn.Module._apply = original  # type: ignore[method-assign]
+        for owner, name, original in reversed(originals):
+            setattr(owner, name, original)
+
+
+@contextmanager
+def as_with_data(*, padded: bool) -> Iterator[None]:
+    """transformers takes the paths of a real batch, not those it keeps for compilers when it meets a fake tensor.
+
+    ``padded`` is what the batch would say: whether any of its padding masks hides a token.
+    """
+    try:
+        from transformers import masking_utils
+        from transformers.utils import import_utils
+    except ImportError:
+        yield
+        return
+
+    def all_true(mask: torch.Tensor) -> bool:
+        _ = mask.sum() == mask.numel()
+        return not padded
+
+    ignore = getattr(masking_utils, "_ignore_bidirectional_mask_sdpa", None)
+
+    def ignore_bidirectional(padding_mask: torch.Tensor | None, *args: Any, **kwargs: Any) -> bool:
+        if padding_mask is not None and padded:
+            padding_mask.all()
+            return False
+        return bool(ignore(padding_mask, *args, **kwargs)) if ignore else False
+
+    wanted = (
+        (import_utils, "is_fake_tensor", lambda _tensor: False),
+        (masking_utils, "fast_all", all_true),
+        (masking_utils, "_ignore_bidirectional_mask_sdpa", ignore_bidirectional),
+    )
+    with replaced(*(entry for entry in wanted if hasattr(entry[0], entry[1]))):
+        yield
+
+
+class _Values(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Answers ``.item()`` with a placeholder and names the operators that need data."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        try:
+            return func(*args, **(kwargs or {}))
+        except DataDependentOutputException as error:
+            if func is torch.ops.aten._local_scalar_dense.default:
+                dtype = args[0].dtype
+                return float(ITEM_PLACEHOLDER) if dtype.is_floating_point else ITEM_PLACEHOLDER
+            raise refusal(func) from error
+        except DynamicOutputShapeException as error:
+            raise refusal(func) from error
+
+
+def _values() -> TorchDispatchMode:
+    return _Values()  # type: ignore[no-untyped-call]
+
+
+def refusal(func: Any) -> UnsupportedError:
+    """An operator whose output shape depends on data that a trace does not have."""
+    return UnsupportedError(
+        f"the operator {func} needs real data, so this step cannot be traced without running it",
+        hint="plan estimates it by formula; plan validate measures it on a GPU",
+    )
 
 
 def untested_torch_warning() -> str | None:

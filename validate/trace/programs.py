@@ -8,9 +8,9 @@ from importlib.metadata import PackageNotFoundError, version
 import torch
 
 from validate.trace.builder import build_model, build_optimizer, make_batch
-from validate.trace.cuda_policy import VERSION, CudaKernels, CudaPolicy
+from validate.trace.cuda_policy import VERSION, CudaPolicy, cuda_kernels
 from validate.trace.events import EventLog
-from validate.trace.fake import fake_tensors, untested_torch_warning
+from validate.trace.fake import as_with_data, fake_tensors, untested_torch_warning
 from validate.trace.job import TraceJob
 from validate.trace.steps import adopt_model, plain_loop
 from validate.trace.tracer import Tracer
@@ -21,11 +21,11 @@ _LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "tr
 def trace_training(job: TraceJob) -> EventLog:
     """Trace the plain training loop of a job."""
     workload = job.training
-    with fake_tensors():
+    with fake_tensors(), as_with_data(padded=workload.padding_mask):
         built = build_model(job.config, workload)
         on_cuda = job.device == "cuda"
         tracer = Tracer(CudaPolicy(job.compute_capability) if on_cuda else None)
-        kernels = CudaKernels(job.compute_capability) if on_cuda else nullcontext()
+        kernels = cuda_kernels(job.compute_capability) if on_cuda else nullcontext()
         with tracer, kernels, tracer.watch(built.model):
             adopt_model(tracer, built.model)
             optimizer = build_optimizer(built.model, workload.optimizer)

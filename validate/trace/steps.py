@@ -9,6 +9,7 @@ import torch
 
 from planner.request import TrainingWorkload
 from validate.trace.builder import DTYPES, Built
+from validate.trace.quantised import state_tensors_of
 from validate.trace.tracer import Tracer
 
 Batch = dict[str, torch.Tensor]
@@ -19,6 +20,7 @@ def adopt_model(tracer: Tracer, model: torch.nn.Module) -> None:
     tracer.phase("load")
     for parameter in model.parameters():
         tracer.adopt([parameter], "adapter" if _is_adapter(model, parameter) else "weights", "to")
+        tracer.adopt(state_tensors_of(parameter), "weights", "to")
     tracer.adopt(list(model.buffers()), "buffers", "to")
 
 

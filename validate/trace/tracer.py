@@ -12,16 +12,12 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
-from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from planner.errors import UnsupportedError
 from validate.trace.events import HOST, EventLog
 
 UNKNOWN = ""
-ITEM_PLACEHOLDER = 1
-"""What ``.item()`` returns where its value would depend on data that does not exist."""
 
 
 class DevicePolicy(Protocol):
@@ -51,6 +47,12 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._persistent: set[str] = set()
         self._phase_name = "load"
         self._default_category = self._unknown
+        self._over = False
+
+    def __exit__(self, *exception: Any) -> None:
+        """The run is over: what is torn down afterwards is not part of it."""
+        self._over = True
+        super().__exit__(*exception)  # type: ignore[no-untyped-call]
 
     # --- what the running program says -----------------------------------------------------------
 
@@ -122,7 +124,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        out = self._call(func, args, kwargs)
+        out = func(*args, **kwargs)
         op = self._op_names.get(func)
         if op is None:
             op = self._op_names[func] = self.log.name(str(func).removeprefix("aten."))
@@ -139,19 +141,6 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._record_temporaries(policy.temporaries(func, args, kwargs, out), op)
         return out
 
-    def _call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        try:
-            return func(*args, **kwargs)
-        except DataDependentOutputException as error:
-            if func is torch.ops.aten._local_scalar_dense.default:
-                dtype = args[0].dtype
-                if dtype is torch.bool:
-                    return bool(ITEM_PLACEHOLDER)
-                return float(ITEM_PLACEHOLDER) if dtype.is_floating_point else ITEM_PLACEHOLDER
-            raise refusal(func) from error
-        except DynamicOutputShapeException as error:
-            raise refusal(func) from error
-
     def _record(self, tensor: torch.Tensor, op: int, module: int) -> None:
         for storage in _storages(tensor):
             key = id(storage)
@@ -164,7 +153,8 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 entry = self._numbers.get(key)
                 if entry is not None and entry[1] == number:
                     del self._numbers[key]
-                self.log.free(number)
+                if not self._over:
+                    self.log.free(number)
 
             self._numbers[key] = (weakref.ref(storage, gone), number)
 
@@ -178,14 +168,6 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if name not in self._persistent:
             self._persistent.add(name)
             self.log.alloc(size_bytes, self.log.name(name), self._unknown, self.log.name("workspace"))
-
-
-def refusal(func: Any) -> UnsupportedError:
-    """An operator whose output shape depends on data that a trace does not have."""
-    return UnsupportedError(
-        f"the operator {func} needs real data, so this step cannot be traced without running it",
-        hint="plan estimates it by formula; plan validate measures it on a GPU",
-    )
 
 
 def _tensors(value: Any) -> Iterator[torch.Tensor]:
