@@ -22,6 +22,7 @@ __all__ = [
 
 DATA = Path(__file__).parent / "data"
 
+_LONGEST_NAME = 100
 _SPEC_FIELDS = (
     "architecture", "compute_capability", "release", "memory_gb", "memory_type",
     "bandwidth_bytes_per_s", "tdp_w", "form_factor",
@@ -119,6 +120,8 @@ def _entries() -> tuple[naming.Entry, ...]:
 @cache
 def match_gpu(name: str) -> GpuMatch:
     """The GPU ``name`` means and its alternatives; raises ``UnknownGpuError`` with near names."""
+    if len(name) > _LONGEST_NAME:
+        raise UnknownGpuError(name, ())
     gpus = _by_id()
     exact = gpus.get(name.strip().lower())
     ids = [exact.id] if exact else naming.match(name, _entries())

@@ -49,6 +49,21 @@ def test_the_quick_paths_load_nothing_heavy_and_need_no_network(tmp_path: Path, 
     assert loaded.isdisjoint(HEAVY), sorted(loaded.intersection(HEAVY))
 
 
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("gpus", "--json"),
+        ("gpus", "h100-sxm5-80gb"),
+        ("prices", "h100"),
+        ("cost", "--gpu", "h100-sxm5-80gb", "--hours", "1"),
+        ("pretrain", "--model", "meta-llama/Llama-3.1-8B"),
+    ],
+)
+def test_lists_and_costs_load_nothing_heavy_and_need_no_network(tmp_path: Path, args: tuple[str, ...]) -> None:
+    loaded = loaded_by(tmp_path, *args)
+    assert loaded.isdisjoint(HEAVY), sorted(loaded.intersection(HEAVY))
+
+
 def test_help_loads_nothing_heavy(tmp_path: Path) -> None:
     assert loaded_by(tmp_path, "--help").isdisjoint(HEAVY)
 
