@@ -17,16 +17,19 @@ from planner.quantity import Quantity, Tier
 from planner.units import format_gib
 from validate.calibrate import calibrate, gpu_of, save
 from validate.compare import Comparison, Forecast, compare, forecast
+from validate.matrix import Case
 from validate.measure.environment import Environment, detect, device_use, missing_libraries
 from validate.measure.protocol import Progress, run
 from validate.measure.spec import Device, RunSpec
 from validate.measurement import Measurement, outermost, to_json
 from validate.store import Store
-from validate.suites import Case, spec_of
+from validate.suites import spec_of
 
 FITTING_SHARE = 0.92
 """Share of the free memory a suite's run may be predicted to need; what is predicted above is skipped."""
 _FIRST_GUESS_S = 60.0
+_FINAL = ("ok", "out of memory")
+"""Outcomes that a later slice does not try again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,7 +227,7 @@ def _done(campaign: Campaign) -> set[str]:
     return {
         _key(measurement.spec)
         for measurement in campaign.store.all()
-        if measurement.environment.fingerprint == fingerprint and measurement.result.outcome != "hung"
+        if measurement.environment.fingerprint == fingerprint and measurement.result.outcome in _FINAL
     }
 
 

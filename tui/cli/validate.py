@@ -18,9 +18,9 @@ from tui.cli.output import report_warnings
 
 if TYPE_CHECKING:
     from validate.campaign import Campaign, Measured
+    from validate.matrix import Case
     from validate.measure.spec import RunSpec
     from validate.store import Store
-    from validate.suites import Case
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)

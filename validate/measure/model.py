@@ -13,7 +13,8 @@ from planner.request import AdapterSpec, TrainingWorkload
 from validate.measure.spec import RunSpec
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-ATTENTION = {"eager": "eager", "sdpa": "sdpa", "flash-attention-2": "flash_attention_2"}
+ATTENTION = {"eager": "eager", "sdpa": None, "flash-attention-2": "flash_attention_2"}
+"""sdpa is the default of ``transformers``; named, it is refused by the few models that only have eager."""
 QUANTISED = ("nf4", "nf4-dq", "fp4", "fp4-dq", "int8")
 
 
@@ -43,8 +44,13 @@ def config_object(spec: RunSpec) -> Any:
     """``transformers`` config of a run."""
     values = dict(spec.config)
     config = transformers.AutoConfig.for_model(values.pop("model_type"), **values)
-    if spec.head == "sequence-classification" and config.pad_token_id is None:
-        config.pad_token_id = 0
+    needed = {
+        "sequence-classification": ("pad_token_id",),
+        "seq2seq-lm": ("pad_token_id", "decoder_start_token_id"),
+    }
+    for name in needed.get(spec.head, ()):
+        if getattr(config, name, None) is None:
+            setattr(config, name, 0)
     return config
 
 
@@ -62,7 +68,7 @@ def _loaded(spec: RunSpec, dtype: torch.dtype) -> Any:
     )
 
 
-def _attention(spec: RunSpec) -> str:
+def _attention(spec: RunSpec) -> str | None:
     return ATTENTION[spec.workload.attention]
 
 
