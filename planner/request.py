@@ -49,6 +49,8 @@ class TrainingWorkload:
     weight_dtype: str = "bf16"
     """Storage format of the base weights, a name of ``planner.dtypes``."""
     compute_dtype: str = "bf16"
+    matmul_dtype: str | None = None
+    """"fp8" or "fp4" where matrix products run narrower than ``compute_dtype`` (TransformerEngine, torchao)."""
     autocast: bool = False
     batch_size: int = 1
     """Micro-batch of one data-parallel rank, in samples."""
@@ -137,6 +139,8 @@ class Parallelism:
     sequence_parallel: bool = False
     pp_schedule: str = "1f1b"
     num_microbatches: int | None = None
+    pp_virtual_stages: int = 1
+    """Model chunks per pipeline rank of the interleaved schedule."""
     cpu_offload: str = "none"
     """"none", "optimizer", "parameters" or "nvme"."""
 
