@@ -13,11 +13,8 @@ QWEN_05B, QWEN_7B = "Qwen/Qwen2.5-0.5B", "Qwen/Qwen2.5-7B"
 MISTRAL, PHI3, GEMMA = "mistralai/Mistral-7B-v0.1", "microsoft/Phi-3-mini-4k-instruct", "google/gemma-2-2b"
 MOE = "ibm-granite/granite-3.0-1b-a400m-base"
 FLAN_BASE, FLAN_LARGE, T5_SMALL = "google/flan-t5-base", "google/flan-t5-large", "google-t5/t5-small"
-BERT_BASE, BERT_LARGE, BLOOM = (
-    "google-bert/bert-base-uncased",
-    "google-bert/bert-large-uncased",
-    "bigscience/bloom-560m",
-)
+BERT_BASE, BERT_LARGE = "google-bert/bert-base-uncased", "google-bert/bert-large-uncased"
+SMOL, GPT2, BLOOM = "HuggingFaceTB/SmolLM2-135M", "openai-community/gpt2", "bigscience/bloom-560m"
 
 QV = AdapterSpec(target_modules=("q_proj", "v_proj"))
 T5_QV = AdapterSpec(target_modules=("q", "v"))
