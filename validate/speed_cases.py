@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hardware_db import catalog
 from hardware_db.gpu import Gpu
@@ -25,6 +25,10 @@ from planner.throughput import model_flops_per_token, serving, serving_throughpu
 from planner.throughput.constants import constant
 from planner.throughput.device import Device, attained_fraction, device_of
 from planner.throughput.values import Range
+
+if TYPE_CHECKING:
+    from validate.bench import Prediction
+    from validate.cases import Case
 
 _NARROW = {"fp8": "fp8", "mxfp8": "fp8", "nvfp4": "fp4", "fp4": "fp4"}
 _FUSED_FRAMEWORKS = ("megatron", "nemo")
@@ -56,10 +60,22 @@ def predict(case: Mapping[str, Any]) -> SpeedPrediction:
     return _train(case, architecture, device)
 
 
+def predict_speed(case: Case) -> Prediction:
+    """The scoreboard's view of ``predict``."""
+    from validate.bench import Prediction
+
+    raw = {"family": case.family, "request": case.request, "measured": case.measured.model_dump()}
+    answer = predict(raw)
+    return Prediction(id=case.id, predicted=answer.value, low=answer.low, high=answer.high)
+
+
 def gpu_of(text: str) -> Gpu:
     """The GPU a case names; power limits and remarks in parentheses are dropped."""
     name = re.sub(r"\(.*?\)", "", text).strip()
-    return catalog.find_gpu(name)
+    try:
+        return catalog.find_gpu(name)
+    except catalog.UnknownGpuError as error:
+        raise UnsupportedError(f"the GPU {name!r} is not in the catalogue") from error
 
 
 def case_device(text: str) -> Device:
