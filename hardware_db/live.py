@@ -139,7 +139,8 @@ def _gpu_id(item: Any) -> tuple[str, str | None]:
         match = catalog.match_gpu(f"{name} {form} {size}")
     except UnknownGpuError:
         match = catalog.match_gpu(f"{name} {size}")
-    open_variant = "the variant (PCIe or SXM) is not stated" if match.others and not form else None
+    others = [gpu for gpu in match.others if "NVL" not in gpu.name]  # gpuhunt names NVL cards apart
+    open_variant = "the variant (PCIe or SXM) is not stated" if others and not form else None
     return match.gpu.id, open_variant
 
 

@@ -132,7 +132,7 @@ def suggestions(query: str, entries: Iterable[Entry], limit: int = 4) -> tuple[s
         best = 0.0
         for name in entry.names:
             model = parse(name).model
-            contained = 0.5 if len(wanted) > 2 and (wanted in model or model in wanted) else 0.0
+            contained = 0.3 if len(wanted) > 2 and wanted in model else 0.0
             best = max(best, contained + SequenceMatcher(None, wanted, model).ratio())
         return best
 

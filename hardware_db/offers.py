@@ -20,6 +20,8 @@ COLUMNS = (
     "provider", "instance_type", "gpu_id", "num_gpus", "region", "usd_per_hour", "spot",
     "as_of", "as_of_text", "source", "note", "quarantined",
 )  # fmt: skip
+REQUIRED = ("provider", "gpu_id", "num_gpus", "usd_per_hour")
+"""Columns a price file cannot do without; the others may be absent."""
 
 
 def live_path() -> Path:
@@ -99,17 +101,18 @@ def read(path: Path) -> tuple[Offer, ...]:
 
 def _rows(rows: Any, name: str) -> Iterator[Offer]:
     titles = [title.strip() for title in next(rows, [])]
-    missing = [column for column in COLUMNS if column not in titles]
+    missing = [column for column in REQUIRED if column not in titles]
     if missing:
         raise BrokenPriceFileError(f"{name}, line 1: column {missing[0]} is missing")
-    order = [titles.index(column) for column in COLUMNS]
+    absent = {"spot": "0", "source": name}
+    order = [(titles.index(column) if column in titles else None, absent.get(column, "")) for column in COLUMNS]
     for cells in rows:
         if not cells:
             continue
         try:
             if len(cells) < len(titles):
                 raise ValueError(f"{len(cells)} cells, expected {len(titles)}")
-            yield _offer([cells[index].strip() for index in order])
+            yield _offer([default if index is None else cells[index].strip() for index, default in order])
         except ValueError as error:
             raise BrokenPriceFileError(f"{name}, line {rows.line_num}: {error}") from None
 

@@ -54,19 +54,21 @@ def test_a_refresh_supersedes_the_providers_dated_rows(run_plan: RunPlan, tmp_pa
         row("1H100.80S.30V", 2.5, "H100", 80),
         row("8H100.80S.176V", 20.0, "H100", 80, 8),
         row("8H100.80S.176V", 30.0, "H100", 80, 8, spot=True),
+        row("1H200.141S.44V", 3.0, "H200", 141),
         row("1L40S.20V", 0.0, "L40S", 48),
         row("1A6000.10V", 99.0, "A6000", 48),
         row("1X9000.1V", 1.0, "X9000", 12),
     )
     done = run_plan("prices", "refresh", "--provider", "verda", GPUHUNT_CATALOG_URL=address)
     assert done.returncode == 0, done.stderr
-    assert "1 offers of 1 GPUs" in done.stdout
+    assert "2 offers of 2 GPUs" in done.stdout
     for words in ("spot above on-demand", "no price", "median"):
         assert words in done.stdout
     assert "X9000 is in no catalogue" in done.stderr
     found = json.loads(run_plan("prices", "--provider", "verda", "--json").stdout)
     assert [(offer["gpu"], offer["usd_per_hour"], offer["age_days"]) for offer in found] == [
-        ("h100-sxm5-80gb", 2.5, 0)
+        ("h100-sxm5-80gb", 2.5, 0),
+        ("h200-sxm", 3.0, 0),
     ]
     aside = json.loads(run_plan("prices", "--provider", "verda", "--quarantined", "--json").stdout)
     assert any("superseded by the refresh" in offer["quarantined"] for offer in aside)
@@ -110,6 +112,17 @@ def test_own_prices_travel_as_a_file(run_plan: RunPlan, tmp_path: Path) -> None:
     run_plan("prices", "remove", "deal")
     assert run_plan("prices", "import", str(tmp_path / "mine.csv")).returncode == 0
     assert run_plan("prices", "export").stdout == exported
+
+
+def test_a_plain_list_of_contracts_is_enough(run_plan: RunPlan, tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text("provider,gpu_id,num_gpus,usd_per_hour\ndeal,NVIDIA L40S,2,1.20\n")
+    assert run_plan("prices", "import", "mine.csv").returncode == 0
+    (offer,) = json.loads(run_plan("prices", "l40s", "--provider", "deal", "--json").stdout)
+    assert (offer["num_gpus"], offer["usd_per_hour"], offer["source"]) == (2, 1.2, "mine.csv")
+    (tmp_path / "mine.csv").write_text("provider,gpu_id,num_gpus,usd_per_hour\ndeal,L400S,2,1.20\n")
+    done = run_plan("prices", "import", "mine.csv")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "did you mean L40S" in done.stderr
 
 
 def test_a_broken_import_names_the_row_and_changes_nothing(run_plan: RunPlan, tmp_path: Path) -> None:

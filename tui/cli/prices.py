@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import click
 
 from hardware_db import catalog, offers
-from hardware_db.errors import BrokenPriceFileError, LivePricesError
+from hardware_db.errors import BrokenPriceFileError, LivePricesError, UnknownGpuError
 from hardware_db.offer import Offer
 from planner.errors import EnvironmentProblemError, ExitCode, RequestError, UnknownNameError
 from planner.rental import STALE_AFTER_DAYS, is_stale
@@ -192,23 +193,31 @@ def add(
 @command.command("import")
 @click.argument("file", type=click.Path(path_type=Path))
 def import_file(file: Path) -> int:
-    """Add every row of a CSV file with the columns of `plan prices export`."""
+    """Add every row of a CSV file.
+
+    Columns as `plan prices export` writes them; provider, gpu_id (any GPU name), num_gpus, usd_per_hour suffice.
+    """
     if not file.is_file():
         raise RequestError(f"there is no file {str(file)!r}")
     try:
         rows = offers.read(file)
     except BrokenPriceFileError as error:
         raise RequestError(str(error), hint="nothing was added") from error
-    for number, offer in enumerate(rows, start=2):
-        if all(offer.gpu_id != gpu.id for gpu in catalog.all_gpus()):
-            raise UnknownNameError(
-                f"{file.name}, line {number}: {offer.gpu_id[:40]!r} is no GPU id",
-                hint="plan gpus --json lists the ids",
-            )
+    rows = tuple(replace(offer, gpu_id=_known_gpu(offer.gpu_id, file)) for offer in rows)
     slots = {_slot(offer) for offer in rows}
     _replace_own([*(old for old in _own() if _slot(old) not in slots), *rows])
     click.echo(f"{len(rows)} prices added")
     return int(ExitCode.OK)
+
+
+def _known_gpu(name: str, file: Path) -> str:
+    try:
+        return catalog.find_gpu(name).id
+    except UnknownGpuError as error:
+        near = f"did you mean {' or '.join(error.suggestions)}?" if error.suggestions else "see plan gpus"
+        raise UnknownNameError(
+            f"{file.name}: there is no GPU {name[:40]!r}, nothing was added", hint=near
+        ) from error
 
 
 @command.command
