@@ -86,6 +86,8 @@ class MoeMlp:
     num_experts_per_tok: int
     moe_intermediate_size: int
     shared_intermediate_size: int = 0
+    dense_intermediate_size: int = 0
+    """Width of a dense MLP run beside the experts in the same layer (Gemma-4)."""
     gated: bool = True
     activation: str = "silu"
 
@@ -143,6 +145,8 @@ class ModelArchitecture:
     """True where attention and MLP read the same normed input (GPT-J, Falcon, Phi)."""
     scale_embeddings: bool = False
     logit_softcap: float | None = None
+    unmodelled: tuple[Literal["kv_cache", "activations"], ...] = ()
+    """What the layer groups cannot express: serving (kv_cache) or training (activations) is refused by name."""
     confidence: Literal["A", "B", "C"]
     """How well the description is attested; see ``planner/model/data/NOTES.md``."""
     source: str

@@ -16,6 +16,7 @@ class ConfigReader:
     """One config (or one of its sub-configs). Getters take the key's synonyms, first match wins."""
 
     def __init__(self, values: Mapping[str, Any], *, defaults: Mapping[str, Any] | None = None) -> None:
+        """``defaults`` stand in for keys a nested config leaves out because its class implies them."""
         self.values = values
         self.defaults = defaults or {}
 
@@ -24,11 +25,12 @@ class ConfigReader:
         return self.text("model_type", default="")
 
     def raw(self, *keys: str) -> Any:
-        """The first of ``keys`` that is set to something else than null, or the class default of one."""
-        for source in (self.values, self.defaults):
-            for key in keys:
-                if source.get(key) is not None:
-                    return source[key]
+        """The first of ``keys`` that is not null; the class default of one where none is mentioned at all."""
+        mentioned = [key for key in keys if key in self.values]
+        for key in mentioned or keys:
+            value = (self.values if mentioned else self.defaults).get(key)
+            if value is not None:
+                return value
         return None
 
     def has(self, *keys: str) -> bool:
@@ -100,12 +102,12 @@ class ConfigReader:
             raise RequestError(f"{keys[0]} in config.json is not a list of sizes: {_short(value)}", hint=_HINT)
         return tuple(value)
 
-    def sub(self, *keys: str, defaults: Mapping[str, Any] | None = None) -> ConfigReader:
+    def sub(self, *keys: str) -> ConfigReader:
         """A nested config; missing is an error."""
         value = self.raw(*keys)
         if not isinstance(value, Mapping):
             raise RequestError(f"config.json has no {' or '.join(keys)} ({self._who()})", hint=_HINT)
-        return ConfigReader(value, defaults=defaults)
+        return ConfigReader(value)
 
     def refuse(self, what: str) -> UnsupportedError:
         """The error for something this config asks for that is known but not modelled."""

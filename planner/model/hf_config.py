@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 from planner.errors import RequestError, UnsupportedError
@@ -80,7 +82,63 @@ _BUILDERS = {
     "qwen3_next": "hybrid:qwen3_next",
     "qwen3_5_text": "hybrid:qwen3_next",
     "qwen3_5_moe_text": "hybrid:qwen3_next",
+    "nemotron_h": "mamba2:nemotron_h",
+    "granitemoehybrid": "mamba2:granite_hybrid",
+    "lfm2": "mamba2:lfm2",
+    "lfm2_moe": "mamba2:lfm2",
+    "Yi": "llama_like:llama",
+    "aquila": "llama_like:llama",
+    "mimo": "llama_like:qwen2",
+    "stablelm_epoch": "llama_like:stablelm",
+    "ernie4_5": "llama_like:ernie",
+    "ernie4_5_moe": "experts:ernie_moe",
+    "deepseek": "experts:deepseek_moe",
+    "dots1": "experts:deepseek_moe",
+    "qwen": "remote_code:qwen",
+    "baichuan": "remote_code:baichuan",
+    "chatglm": "remote_code:chatglm",
+    "internlm": "remote_code:internlm",
+    "internlm2": "remote_code:internlm2",
+    "phi3small": "remote_code:phi3small",
+    "qwen2_vl_text": "llama_like:qwen2",
+    "qwen2_5_vl_text": "llama_like:qwen2",
+    "qwen3_vl_text": "llama_like:qwen3",
+    "qwen3_vl_moe_text": "experts:qwen3_moe",
+    "mllama_text_model": "llama_like:mllama",
+    "gemma4_text": "gemma_recent:gemma4",
+    "gemma4_unified_text": "gemma_recent:gemma4",
+    "gemma3n_text": "gemma_recent:gemma3n",
+    "deepseek_v4": "compressed:deepseek_v4",
 }
+
+
+_TEXT_MODELS = {
+    "gemma3": "gemma3_text",
+    "gemma3n": "gemma3n_text",
+    "gemma4": "gemma4_text",
+    "gemma4_unified": "gemma4_unified_text",
+    "kimi_k25": "deepseek_v3",
+    "llama4": "llama4_text",
+    "llava": "llama",
+    "mistral3": "mistral",
+    "mllama": "mllama_text_model",
+    "paligemma": "gemma",
+    "qwen2_5_vl": "qwen2_5_vl_text",
+    "qwen2_vl": "qwen2_vl_text",
+    "qwen3_5": "qwen3_5_text",
+    "qwen3_5_moe": "qwen3_5_moe_text",
+    "qwen3_vl": "qwen3_vl_text",
+    "qwen3_vl_moe": "qwen3_vl_moe_text",
+}
+_VISION_MODELS = {
+    "gemma3": "siglip_vision_model",
+    "paligemma": "siglip_vision_model",
+    "llava": "clip_vision_model",
+    "mistral3": "pixtral",
+    "llama4": "llama4_vision_model",
+    "mllama": "mllama_vision_model",
+}
+"""Models with a vision tower, and the language model each has unless its ``text_config`` says otherwise."""
 
 
 def architecture_from_config(
@@ -100,8 +158,49 @@ def architecture_from_config(
     reader = ConfigReader(config)
     if not reader.has("model_type"):
         raise RequestError("config.json has no model_type", hint="is it a Hugging Face model config?")
-    architecture = _builder(reader.model_type)(reader)
+    build = _multimodal if reader.model_type in _TEXT_MODELS else _builder(reader.model_type)
+    architecture = build(reader)
     return replace(architecture, name=name, confidence=confidence, source=source, doubts=doubts)
+
+
+def _multimodal(wrapper: ConfigReader) -> ModelArchitecture:
+    """A language model behind a vision tower; nested configs leave out what their classes imply."""
+    text = _text_reader(wrapper)
+    architecture = replace(_builder(text.model_type)(text), model_type=wrapper.model_type)
+    vision = wrapper.raw("vision_config")
+    if vision is None:
+        return architecture
+    if not isinstance(vision, Mapping):
+        raise RequestError("vision_config in config.json is not an object", hint="check the model's config.json")
+    from planner.model.families.towers import tower_params
+
+    kind = vision.get("model_type") or _VISION_MODELS.get(wrapper.model_type, f"{wrapper.model_type}_vision")
+    tower = ConfigReader({"model_type": kind, **vision}, defaults=_nested_defaults(kind))
+    count = tower_params(tower, wrapper, architecture.hidden_size)
+    return replace(
+        architecture,
+        vision_params=count,
+        params_total=architecture.params_total + count,
+        params_active=architecture.params_active + count,
+    )
+
+
+def _text_reader(wrapper: ConfigReader) -> ConfigReader:
+    """The language model's config; Qwen2-VL once kept it flat beside ``vision_config``."""
+    implied = _TEXT_MODELS[wrapper.model_type]
+    if not wrapper.has("text_config"):
+        return ConfigReader({**wrapper.values, "model_type": implied})
+    values = dict(wrapper.sub("text_config").values)
+    kind = values.get("model_type") or implied
+    if "tie_word_embeddings" in wrapper.values:
+        values.setdefault("tie_word_embeddings", wrapper.values["tie_word_embeddings"])
+    return ConfigReader({**values, "model_type": kind}, defaults=_nested_defaults(kind))
+
+
+def _nested_defaults(model_type: object) -> Mapping[str, Any]:
+    text = (Path(__file__).parent / "data" / "nested_defaults.json").read_text(encoding="utf-8")
+    defaults: dict[str, dict[str, Any]] = json.loads(text)
+    return defaults.get(model_type, {}) if isinstance(model_type, str) else {}
 
 
 def _builder(model_type: str) -> Callable[[ConfigReader], ModelArchitecture]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -13,12 +13,12 @@ from typing import Any, Literal
 from planner.errors import RequestError, UnknownNameError
 from planner.model.architecture import ModelArchitecture
 from planner.model.hf_config import architecture_from_config, checkpoint_weight_dtype
-from planner.units import BILLION, MILLION, parse_count
+from planner.model.naming import named_params, original_name, untuned_name
+from planner.units import parse_count
 
 _DATA = Path(__file__).parent / "data"
 _PARAMS_PREFIX = "params:"
 _LARGEST_NAMED = 10**16
-_SIZE_IN_NAME = re.compile(r"(?<![A-Za-z0-9.])(\d+(?:[._]\d+)?)([bm])(\d?)(?![A-Za-z0-9])", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +109,7 @@ def resolve(name: str) -> ResolvedModel:
     name = name.strip()
     if name.lower().startswith(_PARAMS_PREFIX):
         return _by_size(name[len(_PARAMS_PREFIX) :])
-    return _from_registry(name) or _from_path(name) or _from_hub(name)
+    return _from_registry(name) or _from_path(name) or _from_copy(name) or _from_hub(name)
 
 
 def _by_size(text: str) -> ResolvedModel:
@@ -141,6 +141,37 @@ def _from_registry(name: str) -> ResolvedModel | None:
         notes=tuple(notes),
         checkpoint_weight_dtype=checkpoint_weight_dtype(entry.config),
         config=entry.config,
+    )
+
+
+@cache
+def _by_untuned_name() -> Mapping[str, tuple[RegistryEntry, ...]]:
+    """Models by their names without tuning endings."""
+    found: dict[str, dict[str, RegistryEntry]] = {}
+    for name, entry in _by_name().items():
+        found.setdefault(untuned_name(name), {})[entry.id] = entry
+    return {name: tuple(entries.values()) for name, entries in found.items()}
+
+
+def _from_copy(name: str) -> ResolvedModel | None:
+    """A quantised upload or a tuned variant of a registered model, where its name points at exactly one."""
+    stem, weight_format = original_name(name)
+    entry = _by_name().get(stem)
+    if entry is None:
+        candidates = _by_untuned_name().get(untuned_name(stem), ())
+        if len(candidates) != 1:
+            return None
+        entry = candidates[0]
+    resolved = _from_registry(entry.id)
+    if resolved is None:
+        return None
+    note = f"{name} is not in the registry; by its name it has the shape of {entry.id}"
+    if weight_format is not None:
+        note += f" with weights in {weight_format}"
+    return replace(
+        resolved,
+        notes=(note, *resolved.notes),
+        checkpoint_weight_dtype=weight_format or resolved.checkpoint_weight_dtype,
     )
 
 
@@ -196,19 +227,3 @@ def _near_misses(name: str) -> str:
     known = [*_by_name(), *ambiguous_names()]
     near = get_close_matches(name.lower()[:80], known, n=3, cutoff=0.6)
     return f"did you mean {', '.join(near)}?" if near else "see plan models for the names, or give a config.json"
-
-
-def named_params(names: tuple[str, ...], params_total: int) -> int:
-    """The size in the first of ``names`` that states one close to the truth, else the count to three digits.
-
-    A stated size further than 1.5x from the count is not the size of the whole model (Llama-4-Scout-17B names the
-    active parameters, Gemma-3n-E4B the effective ones), and a product such as 8x7B is not a size.
-    """
-    for name in names:
-        for whole, unit, decimal in _SIZE_IN_NAME.findall(name.rpartition("/")[2]):
-            number = whole.replace("_", ".") + (f".{decimal}" if decimal else "")
-            size = round(float(number) * (BILLION if unit.lower() == "b" else MILLION))
-            if 2 * params_total <= 3 * size and 2 * size <= 3 * params_total:
-                return size
-    unit_size = int(10 ** max(len(str(params_total)) - 3, 0))
-    return (params_total + unit_size // 2) // unit_size * unit_size

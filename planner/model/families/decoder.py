@@ -40,12 +40,12 @@ class MoeTraits:
     shared_names: tuple[str, str, str] = ("gate_proj", "up_proj", "down_proj")
     shared_fused_names: tuple[str, str] | None = None
     """Names of a shared expert whose gate and up projections are one matrix."""
+    selection_bias: bool = False
+    """One trained bias per expert beside the router."""
     shared_gate: bool = False
     """A d x 1 gate on the shared expert."""
     dense_intermediate_size: int | None = None
     """MLP width of the layers without experts where it is not ``intermediate_size``."""
-    beside_dense: bool = False
-    """Layers have a dense MLP and experts side by side (Gemma-4)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,8 +102,7 @@ def every_nth_full(window: int | None, n: int) -> Layers:
 
 
 def head_dim_of(cfg: ConfigReader, d: int, heads: int) -> int:
-    explicit = cfg.has("head_dim") or "head_dim" in cfg.defaults
-    if not explicit and d % heads:
+    if not cfg.has("head_dim") and d % heads:
         raise RequestError(f"hidden_size {d} in config.json is no multiple of {heads} attention heads")
     return cfg.size("head_dim", default=max(d // heads, 1))
 
@@ -132,6 +131,8 @@ def build(cfg: ConfigReader, traits: Traits) -> ModelArchitecture:
         )
         mlp, mlp_linears = mlp_of(cfg, d, traits, index)
         other = traits.num_norms * blocks.norm_params(traits.norm, d) + traits.extra_layer_params
+        if isinstance(mlp, MoeMlp) and traits.moe is not None and traits.moe.selection_bias:
+            other += mlp.num_experts
         other += {None: 0, "head": 2 * head_dim, "full": (heads + kv_heads) * head_dim}[traits.qk_norm]
         return LayerGroup(
             count=1,

@@ -180,3 +180,39 @@ def grok(cfg: ConfigReader) -> ModelArchitecture:
     """Grok-1: four norms per layer, tied and scaled embeddings."""
     moe = MoeTraits(mlp=moe_of(cfg, width=cfg.size("intermediate_size")), router_name="router")
     return build(cfg, Traits(num_norms=4, moe=moe, tie_default=True, scale_embeddings=True, activation="gelu"))
+
+
+def deepseek_moe(cfg: ConfigReader) -> ModelArchitecture:
+    """DeepSeek-MoE 16B and dots.llm1: plain attention, the first layers dense, shared experts without a gate."""
+    width = cfg.size("moe_intermediate_size")
+    shared = width * cfg.size("n_shared_experts", default=0, least=0)
+    bias = cfg.flag("attention_bias")
+    traits = Traits(
+        qkv_bias=bias,
+        o_bias=bias,
+        qk_norm="head" if cfg.model_type == "dots1" else None,
+        moe=MoeTraits(mlp=moe_of(cfg, shared=shared), sparse_layer=sparse_layers(cfg)),
+    )
+    return build(cfg, traits)
+
+
+def ernie_moe(cfg: ConfigReader) -> ModelArchitecture:
+    """ERNIE-4.5: experts from ``moe_layer_start_index`` on, a selection bias per expert."""
+    first = cfg.size("moe_layer_start_index", default=1, least=0)
+    last = cfg.raw("moe_layer_end_index")
+    last = cfg.layers() - 1 if last in (None, -1) else cfg.size("moe_layer_end_index", least=0)
+    step = cfg.size("moe_layer_interval", default=1)
+    shared = cfg.size("moe_num_shared_experts", default=0, least=0) * cfg.size("moe_intermediate_size")
+    bias = cfg.flag("use_bias")
+    traits = Traits(
+        qkv_bias=bias,
+        o_bias=bias,
+        mlp_bias=bias,
+        tie_default=True,
+        moe=MoeTraits(
+            mlp=moe_of(cfg, shared=shared),
+            sparse_layer=lambda index: (index + 1) % step == 0 and first <= index <= last,
+            selection_bias=True,
+        ),
+    )
+    return build(cfg, traits)

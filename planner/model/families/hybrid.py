@@ -93,7 +93,8 @@ def mamba(cfg: ConfigReader) -> ModelArchitecture:
     layer = LayerGroup(
         count=cfg.layers(), mixer=mixer, mlp=None, linears=linears, num_norms=1, other_params=other + d
     )
-    return _finish(cfg, d, (layer,), tie_default=cfg.model_type == "mamba")
+    tied = cfg.flag("tie_word_embeddings", default=cfg.model_type == "mamba")
+    return finish(cfg, d, (layer,), tied=tied)
 
 
 def jamba(cfg: ConfigReader) -> ModelArchitecture:
@@ -109,14 +110,14 @@ def jamba(cfg: ConfigReader) -> ModelArchitecture:
     expert_period = cfg.size("expert_layer_period", default=2)
     expert_offset = cfg.size("expert_layer_offset", default=1, least=0)
     layers = (
-        _layer(
+        mixer_and_mlp(
             d,
             attention if index % attention_period == attention_offset else recurrence,
             sparse if moe.mlp.num_experts > 1 and index % expert_period == expert_offset else dense,
         )
         for index in range(cfg.layers())
     )
-    return _finish(cfg, d, blocks.merge_layers(layers))
+    return finish(cfg, d, blocks.merge_layers(layers))
 
 
 def qwen3_next(cfg: ConfigReader) -> ModelArchitecture:
@@ -167,8 +168,10 @@ def qwen3_next(cfg: ConfigReader) -> ModelArchitecture:
         f = cfg.size("intermediate_size")
         return blocks.dense(f, gated=True, activation="silu"), blocks.gated_mlp(d, f)
 
-    layers = (_layer(d, attention if is_full(index) else delta, mlp(index)) for index in range(cfg.layers()))
-    return _finish(cfg, d, blocks.merge_layers(layers))
+    layers = (
+        mixer_and_mlp(d, attention if is_full(index) else delta, mlp(index)) for index in range(cfg.layers())
+    )
+    return finish(cfg, d, blocks.merge_layers(layers))
 
 
 def _qwen_experts(cfg: ConfigReader, d: int) -> MlpParts:
@@ -188,7 +191,7 @@ def _full_attention_layers(cfg: ConfigReader) -> Callable[[int], bool]:
     return lambda index: kinds[index] == "full_attention"
 
 
-def _layer(d: int, mixer: MixerParts, mlp: MlpParts) -> LayerGroup:
+def mixer_and_mlp(d: int, mixer: MixerParts, mlp: MlpParts) -> LayerGroup:
     """A mixer and an MLP, each behind one RMSNorm."""
     return LayerGroup(
         count=1,
@@ -200,8 +203,8 @@ def _layer(d: int, mixer: MixerParts, mlp: MlpParts) -> LayerGroup:
     )
 
 
-def _finish(
-    cfg: ConfigReader, d: int, groups: tuple[LayerGroup, ...], *, tie_default: bool = False
+def finish(
+    cfg: ConfigReader, d: int, groups: tuple[LayerGroup, ...], *, tied: bool | None = None
 ) -> ModelArchitecture:
     """Embedding, final norm and head around the layers."""
     vocab = cfg.size("vocab_size")
@@ -209,7 +212,7 @@ def _finish(
         model_type=cfg.model_type,
         hidden_size=d,
         vocab_size=vocab,
-        tie_word_embeddings=cfg.flag("tie_word_embeddings", default=tie_default),
+        tie_word_embeddings=cfg.flag("tie_word_embeddings") if tied is None else tied,
         norm="rmsnorm",
         max_position_embeddings=max_positions(cfg),
         groups=groups,

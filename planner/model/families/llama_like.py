@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from planner.model.architecture import ModelArchitecture
+from dataclasses import replace
+
+from planner.model.architecture import GroupedQueryAttention, ModelArchitecture
 from planner.model.config_reader import ConfigReader
 from planner.model.families.decoder import (
     Layers,
@@ -197,3 +199,45 @@ def starcoder2(cfg: ConfigReader) -> ModelArchitecture:
         window=lambda index: window,
     )
     return build(cfg, traits)
+
+
+def ernie(cfg: ConfigReader) -> ModelArchitecture:
+    bias = cfg.flag("use_bias")
+    traits = Traits(qkv_bias=bias, o_bias=bias, mlp_bias=bias, activation=_activation(cfg), tie_default=True)
+    return build(cfg, traits)
+
+
+def mllama(cfg: ConfigReader) -> ModelArchitecture:
+    """Llama-3.2-Vision: Llama blocks, and layers that attend to the image instead of the text.
+
+    A cross-attention layer has q/k norms of head_dim and two gates; the embedding has eight spare rows.
+    """
+    d = cfg.size("hidden_size")
+    plain = build(cfg, Traits(activation=_activation(cfg)))
+    crossing = {index for index in cfg.sizes("cross_attention_layers") or () if index < cfg.layers()}
+    if len(crossing) >= cfg.layers():
+        raise cfg.refuse("Llama vision without text layers")
+    (group,) = plain.groups
+    if not isinstance(group.mixer, GroupedQueryAttention):
+        raise cfg.refuse("this mixer")
+    cross_layer = replace(
+        group,
+        count=len(crossing),
+        mixer=None,
+        cross_attention=replace(group.mixer, qk_norm="head", rotary=False),
+        linears=tuple(
+            replace(linear, role="cross") if linear.role == "attention" else linear for linear in group.linears
+        ),
+        other_params=group.other_params + 2 * group.mixer.head_dim + 2,
+    )
+    text_layers = replace(group, count=group.count - len(crossing))
+    groups = (text_layers, cross_layer) if crossing else (text_layers,)
+    extra = 8 * d + len(crossing) * (2 * group.mixer.head_dim + 2)
+    return replace(
+        plain,
+        groups=groups,
+        embedding_params=plain.embedding_params + 8 * d,
+        params_total=plain.params_total + extra,
+        params_active=plain.params_active + extra,
+        unmodelled=("kv_cache", "activations"),
+    )
