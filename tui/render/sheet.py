@@ -148,8 +148,9 @@ def _counts_by_rule(fits: tuple[Fit, ...]) -> str:
 
 def _row(fit: Fit) -> tuple[str, ...]:
     price = fit.usd_per_hour
+    tier = "" if fit.estimate.tier is Tier.ANALYTIC else f" by {fit.estimate.tier}"
     return (
-        f"{fit.num_gpus} x {fit.gpu.name}",
+        f"{fit.num_gpus} x {fit.gpu.name}{tier}",
         fit.verdict.value.replace("_", " "),
         format_gib(fit.estimate.expected_bytes),
         format_gib(fit.gpu.memory_bytes),
