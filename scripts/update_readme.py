@@ -3,8 +3,8 @@
     python scripts/update_readme.py [--check]
 
 A block between ``<!-- output: plan … -->`` and ``<!-- end -->`` holds what that command prints; one between
-``<!-- table: docs/accuracy.md -->`` and ``<!-- end -->`` the first table of that file. ``--check`` changes nothing and
-fails where README.md is out of date; the ages of prices, which grow every day, are not compared.
+``<!-- table: docs/accuracy.md -->`` and ``<!-- end -->`` the first table of that file. ``--check`` changes nothing
+and fails where README.md is out of date; the ages of prices, which grow every day, are not compared.
 """
 
 from __future__ import annotations
