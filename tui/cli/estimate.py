@@ -20,6 +20,7 @@ from tui.request_file import dump, load
 TOP_OF_OVERVIEW = 3
 TOP = 6
 MAX_SHOWN = 1000
+REPORT_SUFFIXES = (".html", ".md")
 FILE = click.Path(dir_okay=False, path_type=Path)
 
 
@@ -30,6 +31,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--top", type=INT, help="How many kinds of GPU to show.")
 @click.option("--request", "saved", type=FILE, help="Ask what a request file holds.")
 @click.option("--save-request", "save_to", type=FILE, help="Keep the request in a file.")
+@click.option("--report", type=FILE, help="Also write a page to hand on: FILE.html or FILE.md.")
 @click.option("--json", "as_json", is_flag=True, help="The answer as JSON (docs/json-schema.md).")
 @click.option("--csv", "as_csv", is_flag=True, help="The GPUs as CSV.")
 def command(
@@ -38,6 +40,7 @@ def command(
     top: int | None,
     saved: Path | None,
     save_to: Path | None,
+    report: Path | None,
     as_json: bool,
     as_csv: bool,
     **values: Any,
@@ -46,6 +49,8 @@ def command(
 
     Without --task an overview: serving, LoRA or QLoRA, and full fine-tuning where the weights allow it.
     """
+    if report is not None and report.suffix not in REPORT_SUFFIXES:
+        raise RequestError(f"--report writes .html or .md, not {report.name!r}", hint="--report answer.html")
     asked = build(values) if saved is None else _reopened(saved, values)
     if save_to is not None:
         save(save_to, dump(asked.requests))
@@ -58,6 +63,8 @@ def command(
         from validate.trace.estimate import with_traces
 
         plan = with_traces(plan)
+    if report is not None:
+        write_report(plan, report)
     _write(plan, explain=explain, as_json=as_json, as_csv=as_csv)
     return int(ExitCode.OK if plan.meets_the_wish else ExitCode.DOES_NOT_FIT)
 
@@ -68,6 +75,17 @@ def _reopened(saved: Path, values: dict[str, Any]) -> Asked:
         flag = f"--{given[0].replace('_', '-')}"
         raise RequestError(f"--request asks what its file holds, without {flag}", hint="edit the file instead")
     return Asked(requests=load(saved))
+
+
+def write_report(plan: Plan, path: Path) -> None:
+    """A page with charts, assumptions, sources and dated prices."""
+    from datetime import date
+
+    from tui.render import report_html, report_markdown
+    from tui.render.report import report
+
+    render = report_html.render if path.suffix == ".html" else report_markdown.render
+    save(path, render(report(plan, date.today())))
 
 
 def _write(plan: Plan, *, explain: bool, as_json: bool, as_csv: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from planner.answer import REFERENCE_GPUS
@@ -188,14 +189,14 @@ def _explained(estimate: Estimate) -> Explained:
         if term.size_bytes:
             number = numbers.setdefault(term.source, len(numbers) + 1)
             size = (show(term.size_bytes), f"{term.size_bytes:,} B")
-            rows.append((term.label, *size, f"= {term.formula}", _inputs(term.inputs), f"[{number}]"))
+            rows.append((term.label, *size, f"= {term.formula}", inputs_text(term.inputs), f"[{number}]"))
     rows.append(("peak", show(estimate.expected_bytes), f"{estimate.expected_bytes:,} B", "= sum", "", ""))
     sources = tuple(f"[{number}] {source.title} {source.url or ''}".strip() for source, number in numbers.items())
     return Explained(heading=heading, rows=tuple(rows), sources=sources)
 
 
-def _inputs(inputs: object) -> str:
-    assert hasattr(inputs, "items")
+def inputs_text(inputs: Mapping[str, object]) -> str:
+    """The values of a formula's symbols."""
     return ", ".join(
         f"{name} = {value:,}" if isinstance(value, int) else f"{name} = {value}" for name, value in inputs.items()
     )
