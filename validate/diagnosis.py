@@ -5,6 +5,8 @@ from __future__ import annotations
 from planner.units import MIB, format_bytes
 from validate.oom import Cause, OutOfMemory
 
+_NEARLY_FULL = 0.9
+
 
 def explain(message: OutOfMemory) -> tuple[str, ...]:
     """The diagnosis in sentences: what was asked, where memory is, why it failed, in which phase."""
@@ -44,7 +46,7 @@ def _why(message: OutOfMemory) -> str:
                 f"{format_bytes(message.unallocated_bytes)} reserved but unallocated make "
                 f"{format_bytes(message.free_bytes + message.unallocated_bytes)}, enough for "
                 f"{format_bytes(message.requested_bytes)}, but not in one piece. "
-                "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True can join the pieces."
+                f"PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True can join the pieces.{_nearly_full(message)}"
             )
         case Cause.FRAGMENTATION:
             return (
@@ -61,6 +63,13 @@ def _why(message: OutOfMemory) -> str:
         case Cause.HOST:
             return "The host's memory ran out, not the GPU's."
     return "The message carries no numbers; nvidia-smi at the time of failure would tell who held the memory."
+
+
+def _nearly_full(message: OutOfMemory) -> str:
+    held, total = message.allocated_bytes, message.total_bytes
+    if not held or not total or held < _NEARLY_FULL * total:
+        return ""
+    return f" But tensors hold {held / total:.0%} of the device: joining pieces wins little, less must be held."
 
 
 def _phase_in_words(message: OutOfMemory) -> str:
