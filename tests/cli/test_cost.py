@@ -32,11 +32,55 @@ def test_the_lectures_row_stands_beside_renting(run_plan: RunPlan) -> None:
         "1800",
         "--json",
     )
-    answer = json.loads(done.stdout)
+    (answer,) = json.loads(done.stdout)
     assert answer["num_tokens"] == 7_200_000
     assert [quote["usd"] for quote in answer["managed"] if "lecture" in quote["service"]] == [5.0]
     assert answer["hours"] == pytest.approx(7_200_000 / 1800 / 3600)
     assert answer["on_demand"]["offer"]["age_days"] is None or answer["on_demand"]["offer"]["age_days"] >= 0
+
+
+LLAMA_LORA = (
+    "cost",
+    "--model",
+    "meta-llama/Meta-Llama-3-8B",
+    "--method",
+    "lora",
+    "--tokens",
+    "2.4M",
+    "--epochs",
+    "3",
+)
+
+
+def test_a_model_gives_the_hours_on_each_gpu_named(run_plan: RunPlan) -> None:
+    done = run_plan(*LLAMA_LORA, "--gpu", "l40s", "--gpu", "h100-sxm5-80gb", "--json")
+    slow, fast = json.loads(done.stdout)
+    assert (slow["gpu"], fast["gpu"]) == ("l40s", "h100-sxm5-80gb")
+    for job in (slow, fast):
+        assert job["num_tokens"] == 7_200_000
+        assert job["hours"] == pytest.approx(7_200_000 / job["tokens_per_s"]["expected"] / 3600)
+        assert job["hours_range"]["low"] < job["hours"] < job["hours_range"]["high"]
+        assert [quote["usd"] for quote in job["managed"] if "lecture" in quote["service"]] == [5.0]
+    assert fast["hours"] < slow["hours"]
+
+
+def test_a_job_that_no_named_gpu_holds_ends_in_one_line(run_plan: RunPlan) -> None:
+    done = run_plan(
+        "cost",
+        "--model",
+        "meta-llama/Llama-3.1-8B",
+        "--method",
+        "full",
+        "--gpu",
+        "t4",
+        "--num-gpus",
+        "1",
+        "--hours",
+        "1",
+    )
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "no GPU that was asked for holds this job" in done.stderr
 
 
 def test_explain_gives_each_assumption_its_source(run_plan: RunPlan) -> None:
@@ -48,7 +92,7 @@ def test_explain_gives_each_assumption_its_source(run_plan: RunPlan) -> None:
 
 def test_an_owned_machine_costs_nothing_to_rent(run_plan: RunPlan) -> None:
     run_plan("prices", "add", "--gpu", "l40s", "--num-gpus", "4", "--owned", "--name", "lab")
-    answer = json.loads(run_plan("cost", "--gpu", "l40s", "--num-gpus", "4", "--hours", "5", "--json").stdout)
+    (answer,) = json.loads(run_plan("cost", "--gpu", "l40s", "--num-gpus", "4", "--hours", "5", "--json").stdout)
     assert answer["on_demand"]["usd"] == 0
     assert answer["on_demand"]["offer"]["provider"] == "lab"
 
@@ -77,6 +121,7 @@ def test_pretraining_takes_the_active_parameters_of_a_model(run_plan: RunPlan) -
         (["cost", "--gpu", "t4"], 2),
         (["cost", "--gpu", "t4", "--hours", "-1"], 2),
         (["cost", "--gpu", "t4", "--hours", "nan"], 2),
+        (["cost", "--model", "meta-llama/Llama-3.1-8B", "--method", "lora", "--gpu", "l40s"], 2),
         (["cost", "--gpu", "t4", "--hours", "1e300"], 2),
         (["cost", "--gpu", "t4", "--hours", "1", "--buy-usd", "1e999999"], 2),
         (["pretrain", "--params", "99999999999T"], 2),

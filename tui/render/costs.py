@@ -14,6 +14,9 @@ from planner.economics.assumptions import Assumption
 from planner.economics.managed import ManagedQuote
 from planner.economics.ownership import Ownership
 from planner.economics.rent import RentCost
+from planner.job import Job
+from planner.throughput import Range
+from planner.units import MILLION, format_count
 from tui.render import prices
 from tui.render.listing import Column, Listing
 
@@ -36,13 +39,13 @@ def usd(amount: Decimal | None) -> str:
     return f"{amount:,.2f}" if amount == 0 or amount >= 1 else f"{amount:.3f}"
 
 
-def listing(cost: JobCost, terms: Terms, today: date) -> Listing:
-    """One line per way of paying; the cheapest is not always the wisest, so every known way is shown."""
+def listing(cost: JobCost, terms: Terms, today: date, job: Job | None = None) -> Listing:
+    """One line per way of paying; ``job`` says how the hours were found."""
     rows = [_rent("rent on demand", cost.on_demand, today), _rent("rent spot", cost.spot, today)]
     if cost.owned:
         rows.append(_owned(cost.owned, cost))
     rows += managed_rows(cost.managed)
-    notes = [*_energy_notes(cost, terms), *_spot_notes(cost, terms), *_owning_notes(cost)]
+    notes = [*_speed_notes(job), *_energy_notes(cost, terms), *_spot_notes(cost, terms), *_owning_notes(cost)]
     title = f"{cost.num_gpus}x {cost.gpu.name}, {cost.hours:,.2f} hours of work"
     return Listing(title=title, columns=_COLUMNS, rows=tuple(rows), notes=tuple(notes))
 
@@ -84,17 +87,27 @@ def _rent(way: str, cost: RentCost | None, today: date) -> tuple[str, ...]:
 
 
 def _owned(owned: Ownership, cost: JobCost) -> tuple[str, ...]:
-    job = owned.usd_per_hour * Decimal(str(cost.hours))
-    per_million = job * 1_000_000 / cost.num_tokens if cost.num_tokens else None
+    spent = owned.usd_per_hour * Decimal(str(cost.hours))
+    per_million = spent * MILLION / cost.num_tokens if cost.num_tokens else None
     return (
         "own",
-        usd(job),
+        usd(spent),
         f"{cost.hours:,.2f}",
         usd(owned.usd_per_hour),
         _UNKNOWN,
         usd(per_million),
         f"bought for {usd(owned.price_usd)} USD, {owned.purchase.lifetime_years} years, "
         f"{owned.purchase.utilisation:.0%} in use",
+    )
+
+
+def _speed_notes(job: Job | None) -> Iterable[str]:
+    if job is None:
+        return
+    rate, hours = job.tokens_per_s, job.hours
+    yield (
+        f"speed: {rate.expected:,.0f} tokens/s ({rate.low:,.0f} to {rate.high:,.0f}) in all, "
+        f"{format_count(job.num_tokens)} tokens take {hours.low:,.2f} to {hours.high:,.2f} hours"
     )
 
 
@@ -112,7 +125,7 @@ def _spot_notes(cost: JobCost, terms: Terms) -> Iterable[str]:
     run = cost.spot.spot_run if cost.spot else None
     if run is not None and run.checkpoint_interval_hours is not None:
         yield (
-            f"spot: {run.interruptions:.1f} interruptions expected, {run.stretch - 1:.1%} longer, "
+            f"spot: {run.interruptions:.2g} interruptions expected, {run.stretch - 1:.1%} longer, "
             f"a checkpoint every {run.checkpoint_interval_hours * 60:.0f} minutes"
         )
 
@@ -163,12 +176,19 @@ def described(assumption: Assumption) -> str:
     )
 
 
-def as_json(cost: JobCost, today: date) -> dict[str, Any]:
+def _range(values: Range) -> dict[str, float]:
+    return {"low": values.low, "expected": values.expected, "high": values.high}
+
+
+def as_json(cost: JobCost, today: date, job: Job | None = None) -> dict[str, Any]:
     """A job for ``plan cost --json``; money as numbers in USD."""
     return {
         "gpu": cost.gpu.id,
         "num_gpus": cost.num_gpus,
+        "model": job.model.name if job else None,
+        "tokens_per_s": _range(job.tokens_per_s) if job else None,
         "hours": cost.hours,
+        "hours_range": _range(job.hours) if job else None,
         "num_tokens": cost.num_tokens,
         "on_demand": _rent_json(cost.on_demand, today),
         "spot": _rent_json(cost.spot, today),
