@@ -14,6 +14,8 @@ class ExitCode(IntEnum):
     UNKNOWN = 3
     ENVIRONMENT = 4
     OUTSIDE_INTERVAL = 5
+    DEFECT = 70
+    """An error of gpu-planner's own."""
     INTERRUPTED = 130
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,8 @@ import pytest
 
 from tui.cli import run
 
-SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "plan.schema.json").read_text())
+ROOT = Path(__file__).parents[2]
+SCHEMA = json.loads((ROOT / "docs" / "plan.schema.json").read_text())
 
 
 def ask(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str, str]:
@@ -131,6 +134,28 @@ def test_a_broken_or_unreadable_config_is_refused(capsys: pytest.CaptureFixture[
         assert err.count("\n") == 1
     (tmp_path / "empty").mkdir()
     assert ask(capsys, "--model", str(tmp_path / "empty"))[0] in (2, 3)
+
+
+@pytest.mark.parametrize(("module", "code", "word"), [("peft", 4, "[validate]"), ("nowhere", 70, "defect")])
+def test_a_missing_module_names_its_extra_and_any_other_error_is_ours(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, module: str, code: int, word: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+
+    monkeypatch.delenv("GPU_PLANNER_DEBUG", raising=False)
+    monkeypatch.setattr("tui.cli.plan.main", fail)
+    given, out, err = ask(capsys, "--model", "llama-70b")
+    assert (given, out) == (code, "")
+    assert word in err
+    assert err.count("\n") == 1
+
+
+def test_a_reader_that_leaves_early_ends_the_answer_quietly() -> None:
+    command = f"{sys.executable} -m tui.cli --model llama-70b --task train --json | head -c 10"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert "Error" not in done.stderr
+    assert "Exception" not in done.stderr
 
 
 def test_a_rule_that_does_not_fit_what_was_named_exits_1(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,18 @@ from hardware_db.errors import UnknownGpuError
 from planner.errors import ExitCode, PlannerError
 
 DEFAULT_COMMAND = "estimate"
+DEBUG_VARIABLE = "GPU_PLANNER_DEBUG"
+EXTRAS = {
+    "accelerate": "validate",
+    "bitsandbytes": "validate",
+    "gpuhunt": "live",
+    "peft": "validate",
+    "pyarrow": "parquet",
+    "textual_serve": "web",
+    "torch": "validate",
+    "transformers": "validate",
+}
+"""Which extra brings a module that the base installation does without."""
 _TOP_LEVEL_OPTIONS = ("--help", "-h", "--version")
 
 
@@ -78,6 +91,14 @@ def _report(message: str, hint: str | None) -> None:
     click.echo(f"plan: {one_line}" + (f" ({hint})" if hint else ""), err=True)
 
 
+def _report_defect(error: Exception) -> int:
+    """An error nobody foresaw is ours: one line, and where it arose for those who ask."""
+    if os.environ.get(DEBUG_VARIABLE):
+        raise error
+    _report(f"this is a defect of gpu-planner: {type(error).__name__}: {error}", f"{DEBUG_VARIABLE}=1 shows where")
+    return int(ExitCode.DEFECT)
+
+
 def main(argv: list[str] | None = None) -> None:
     """Run ``plan`` and exit with a documented code; no user input ends in a traceback."""
     sys.exit(run(sys.argv[1:] if argv is None else argv))
@@ -87,6 +108,7 @@ def run(argv: list[str]) -> int:
     """Run ``plan`` on ``argv`` and return the exit code."""
     try:
         result: Any = plan.main(args=argv, prog_name="plan", standalone_mode=False)
+        sys.stdout.flush()
     except PlannerError as error:
         _report(error.message, error.hint)
         return int(error.exit_code)
@@ -102,6 +124,14 @@ def run(argv: list[str]) -> int:
         _report("interrupted", None)
         return int(ExitCode.INTERRUPTED)
     except BrokenPipeError:
-        sys.stderr.close()
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - nobody reads what is left, not even at exit
         return int(ExitCode.OK)
+    except ModuleNotFoundError as error:
+        extra = EXTRAS.get((error.name or "").split(".")[0])
+        if extra is None:
+            return _report_defect(error)
+        _report(f"{error.name} is not installed", f'pip install "gpu-planner[{extra}]"')
+        return int(ExitCode.ENVIRONMENT)
+    except Exception as error:
+        return _report_defect(error)
     return int(result) if isinstance(result, int) else int(ExitCode.OK)
