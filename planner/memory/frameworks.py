@@ -38,6 +38,12 @@ class FrameworkTraits:
     """Batches reach attention with an explicit mask."""
     input_gradients: bool = True
     """Checkpointed adapter training makes the embedding's output require gradients."""
+    adapter_dropout: float = 0.0
+    """Dropout in front of adapters where the request leaves it open."""
+    quantises_head: bool = False
+    """The output head is packed like every other linear."""
+    accumulates_unsharded: bool = False
+    """Accumulation runs without gradient synchronisation, so sharded ranks hold whole gradients meanwhile."""
     gradient_dtype: str | None = None
     """Dtype gradients are reduced in across ranks; None: the parameter's."""
 
@@ -76,6 +82,9 @@ _FRAMEWORKS = {
             loss_kernel="split-head",
             keeps_outputs=True,
             adapter_dtype="bf16",
+            adapter_dropout=0.05,
+            quantises_head=True,
+            accumulates_unsharded=True,
             repeats_kv=True,
             input_gradients=False,
         ),

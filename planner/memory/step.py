@@ -12,6 +12,7 @@ from hardware_db.gpu import Gpu
 from planner.dtypes import WeightFormat
 from planner.errors import UnsupportedError
 from planner.memory.blocks.decoder import transformer_block
+from planner.memory.blocks.litgpt import FIRST_ADAPTED_LAYER, PROMPT_TOKENS, litgpt_block
 from planner.memory.blocks.setting import AdapterBranch, AttentionKernel, Setting
 from planner.memory.blocks.tail import Tail, tail
 from planner.memory.frameworks import FrameworkTraits, LossKernel
@@ -19,6 +20,7 @@ from planner.memory.ops import Int, ceil_div, maximum
 from planner.memory.sharding import Shares
 from planner.memory.tape import ELEMENT_BYTES, Tape, TapeMemory
 from planner.memory.terms.adapters import LOW_RANK, is_target
+from planner.memory.versions import saves_quantised_inputs, year
 from planner.model.architecture import (
     DenseMlp,
     GroupedQueryAttention,
@@ -123,16 +125,17 @@ def build_setting(
         autocast=workload.autocast,
         weights_trained=full,
         norms_trained=full or workload.method in ("layernorm", "llama-adapter-v2"),
-        biases_trained=full,
         gradient_bytes=ELEMENT_BYTES[base],
         adapter=_branch(workload, traits, base),
         dequantised_element_bytes=ELEMENT_BYTES[compute] if fmt.is_quantised else 0,
+        saves_quantised_inputs=fmt.scheme == "bitsandbytes" and saves_quantised_inputs(workload),
         attention=kernel,
         masked=workload.padding_mask or traits.masks_attention,
         repeats_kv=_repeats_kv(workload, traits, kernel),
         caches_kv=(workload.use_cache or (traits.keeps_outputs and traits.program == "transformers"))
         and not checkpointed,
         fused_norms=traits.program in ("torchtitan", "unsloth"),
+        norm_weighs_in_fp32=traits.program == "litgpt" and (year(workload) or 2024) < 2024,
     )
 
 
@@ -178,7 +181,7 @@ def _branch(workload: TrainingWorkload, traits: FrameworkTraits, base: str) -> A
         kind=kind,  # type: ignore[arg-type]
         rank=spec.rank,
         dtype=adapter_dtype(workload, traits, base),
-        dropout=spec.dropout,
+        dropout=traits.adapter_dropout if spec.dropout is None else spec.dropout,
         applies=applies,
     )
 
@@ -202,6 +205,7 @@ def run_step(
     prompted = workload.method in PROMPT_METHODS
     checkpointed = workload.gradient_checkpointing != "none"
     input_grad = full or prompted or (checkpointed and traits.input_gradients and workload.method != "layernorm")
+    prompted_layers = workload.method in ("adaption-prompt", "llama-adapter-v2")
     runs: list[BlockRun] = []
     left_frozen = workload.frozen_layers
     for index, group in enumerate(architecture.groups):
@@ -209,10 +213,17 @@ def run_step(
         if index == 0 and left_frozen:
             count = maximum(count - left_frozen, 0)
             input_grad = False
+        if prompted_layers and index == 0:
+            count = maximum(count - FIRST_ADAPTED_LAYER, 0)
+            if workload.method == "llama-adapter-v2":
+                plain = _run_block(architecture, group, workload, traits, setting, FIRST_ADAPTED_LAYER, True)
+                runs.append(plain)
+        if prompted_layers:
+            setting = replace(setting, prompt_tokens=PROMPT_TOKENS)
         if not input_grad and index == 0:
-            runs.append(_run_block(architecture, group, workload, setting, 1, False))
+            runs.append(_run_block(architecture, group, workload, traits, setting, 1, False))
             count = maximum(count - 1, 0)
-        runs.append(_run_block(architecture, group, workload, setting, count, True))
+        runs.append(_run_block(architecture, group, workload, traits, setting, count, True))
     end = tail(
         architecture,
         setting,
@@ -222,8 +233,6 @@ def run_step(
         kernel=_loss_kernel(workload, traits),
     )
     stream = setting.tokens * architecture.hidden_size * ELEMENT_BYTES[setting.stream_dtype]
-    if workload.gradient_checkpointing == "offload":
-        runs = [replace(run, checkpoint_bytes=run.checkpoint_bytes) for run in runs]
     return StepMemory(runs=tuple(runs), tail=end, stream_bytes=stream)
 
 
@@ -231,6 +240,7 @@ def _run_block(
     architecture: ModelArchitecture,
     group: LayerGroup,
     workload: TrainingWorkload,
+    traits: FrameworkTraits,
     setting: Setting,
     count: Int,
     needs_grad: bool,
@@ -242,7 +252,8 @@ def _run_block(
     x = tape.input(
         "hidden states", setting.tokens * width, setting.stream_dtype, needs_grad=needs_grad, external=checkpointed
     )
-    output = transformer_block(tape, x, group, architecture, setting)
+    program = litgpt_block if traits.program == "litgpt" else transformer_block
+    output = program(tape, x, group, architecture, setting)
     boundary = setting.tokens * width * ELEMENT_BYTES[setting.stream_dtype] if checkpointed else 0
     return BlockRun(count=count, memory=tape.run(output), checkpoint_bytes=boundary)
 

@@ -12,6 +12,7 @@ from hardware_db.gpu import Gpu
 from planner.citation import Citation
 from planner.dtypes import weight_format
 from planner.errors import UnsupportedError
+from planner.memory.blocks.litgpt import litgpt_view
 from planner.memory.blocks.operators import AUTOGRAD
 from planner.memory.breakdown import MemoryBreakdown, MemoryTerm, PhaseBreakdown
 from planner.memory.frameworks import framework_traits
@@ -59,6 +60,8 @@ def training_breakdown(
             hint="use method qlora, which trains adapters on the quantised weights, or 16-bit weights",
         )
     traits = framework_traits(workload)
+    if traits.program == "litgpt":
+        architecture = litgpt_view(architecture)
     share = shares(parallelism)
     setting = build_setting(architecture, workload, traits, fmt, share, gpu)
     step = run_step(architecture, workload, traits, setting, share)
@@ -69,7 +72,12 @@ def training_breakdown(
     static: list[MemoryTerm] = [
         *(
             _divided(term, share.parameters)
-            for term in weight_terms(architecture, fmt.name, base_dtype, WeightSpread(tp=share.tp, pp=share.pp))
+            for term in weight_terms(
+                architecture,
+                fmt.name,
+                base_dtype,
+                WeightSpread(tp=share.tp, pp=share.pp, quantises_head=traits.quantises_head),
+            )
         ),
         *(_divided(term, share.parameters) for term in adapter_terms(parts, own_dtype, base_dtype)),
     ]

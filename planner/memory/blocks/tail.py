@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from planner.citation import Citation
 from planner.memory.blocks.decoder import norm
-from planner.memory.blocks.operators import Weight, cast, linear
+from planner.memory.blocks.operators import Weight, cast, linear, scale
 from planner.memory.blocks.setting import Setting
 from planner.memory.frameworks import LossKernel
 from planner.memory.ops import Int, ceil_div, minimum, where
@@ -67,6 +67,10 @@ def tail(
     tape.hold(logits)
     returned = logits
     scores = logits
+    if architecture.logit_softcap is not None:
+        capped = scale(tape, logits, name="scaled logits")
+        capped = tape.op("tanh", (capped,), logits.elements, logits.dtype, saves_output=True)
+        logits = returned = scores = scale(tape, capped, name="capped logits")
     if kernel == "split-head":
         return _split_head(tape, logits, setting)
     if kernel != "same-dtype":
@@ -89,8 +93,13 @@ SPLIT_HEAD_ROWS = 128
 
 
 def _split_head(tape: Tape, logits: Tensor, setting: Setting) -> Tail:
-    """Logits and losses in runs of 128 tokens: the gradient of a run appears as its log-softmax goes."""
+    """Logits and losses in runs of 128 tokens: the gradient of a run appears as its log-softmax goes.
+
+    Fabric hands outputs on in fp32, so the logits the loop holds and all that follows them are fp32.
+    """
     rows = minimum(setting.batch * SPLIT_HEAD_ROWS, setting.tokens)
+    logits = cast(tape, logits, "fp32", name="logits in fp32")
+    tape.hold(logits)
     run_bytes = logits.size_bytes // setting.tokens * rows
     loss = tape.op(
         "log-softmax",
@@ -104,7 +113,7 @@ def _split_head(tape: Tape, logits: Tensor, setting: Setting) -> Tail:
     return Tail(
         memory=tape.run(loss),
         logits_bytes=logits.size_bytes,
-        formula="T × V × 2 (log-softmax saved for its gradient, released run by run)",
+        formula="T × V × 4 (log-softmax saved for its gradient, released run by run)",
         source=LITGPT_HEAD,
     )
 

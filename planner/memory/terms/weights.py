@@ -79,6 +79,8 @@ class WeightSpread:
     shards_embeddings: bool = True
     embeddings_with_head: bool = False
     """True where one stage holds both the embedding and the head (litgpt, or pp = 1)."""
+    quantises_head: bool = False
+    """True where the loader packs every ``nn.Linear``, the output head included (litgpt)."""
 
 
 def weight_terms(
@@ -127,6 +129,9 @@ def stored_on_rank(
         first_layer += group.count
     embedding = embedding_weights(architecture, fmt, compute_dtype)
     head = head_weights(architecture, fmt, compute_dtype)
+    if spread.quantises_head and fmt.is_quantised and architecture.lm_head_params:
+        matrix = fmt.matrix_bytes(architecture.hidden_size, architecture.vocab_size)
+        head = StoredWeights(packed_bytes=matrix.packed_bytes, state_bytes=matrix.state_bytes)
     if spread.shards_embeddings:
         embedding, head = embedding.over(spread.tp), head.over(spread.tp)
     if spread.embeddings_with_head or (isinstance(spread.pp, int) and spread.pp == 1):
