@@ -20,7 +20,7 @@ from planner.memory.ops import Int, ceil_div, maximum
 from planner.memory.sharding import Shares
 from planner.memory.tape import ELEMENT_BYTES, Tape, TapeMemory
 from planner.memory.terms.adapters import LOW_RANK, is_target
-from planner.memory.versions import saves_quantised_inputs, year
+from planner.memory.versions import dequantises_to_fp16, saves_quantised_inputs, year
 from planner.model.architecture import (
     DenseMlp,
     GroupedQueryAttention,
@@ -127,8 +127,9 @@ def build_setting(
         norms_trained=full or workload.method in ("layernorm", "llama-adapter-v2"),
         gradient_bytes=ELEMENT_BYTES[base],
         adapter=_branch(workload, traits, base),
-        dequantised_element_bytes=ELEMENT_BYTES[compute] if fmt.is_quantised else 0,
+        dequantised_element_bytes=_dequantised_bytes(workload, fmt),
         saves_quantised_inputs=fmt.scheme == "bitsandbytes" and saves_quantised_inputs(workload),
+        quantised_head=traits.quantises_head and fmt.is_quantised,
         attention=kernel,
         masked=workload.padding_mask or traits.masks_attention,
         repeats_kv=_repeats_kv(workload, traits, kernel),
@@ -137,6 +138,18 @@ def build_setting(
         fused_norms=traits.program in ("torchtitan", "unsloth"),
         norm_weighs_in_fp32=traits.program == "litgpt" and (year(workload) or 2024) < 2024,
     )
+
+
+def _dequantised_bytes(workload: TrainingWorkload, fmt: WeightFormat) -> int:
+    """Bytes per weight of the copy a quantised matmul makes.
+
+    bitsandbytes before 0.43 quantised from fp16, so it dequantises to fp16 and copies again for bf16.
+    """
+    if not fmt.is_quantised:
+        return 0
+    size = ELEMENT_BYTES[workload.compute_dtype]
+    twice = fmt.scheme == "bitsandbytes" and workload.compute_dtype == "bf16" and dequantises_to_fp16(workload)
+    return 2 * size if twice else size
 
 
 def _tokens(workload: TrainingWorkload) -> Int:

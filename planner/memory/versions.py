@@ -34,11 +34,26 @@ def saves_quantised_inputs(workload: TrainingWorkload) -> bool:
 
     Source: https://github.com/bitsandbytes-foundation/bitsandbytes/pull/1270
     """
+    return _bitsandbytes_before(workload, (0, 43, 2), torch=(2, 4))
+
+
+def dequantises_to_fp16(workload: TrainingWorkload) -> bool:
+    """bitsandbytes before 0.43 (March 2024) cast weights to fp16 before quantising, whatever the compute dtype.
+
+    Source: https://github.com/bitsandbytes-foundation/bitsandbytes/blob/0.42.0/bitsandbytes/nn/modules.py
+    """
+    return _bitsandbytes_before(workload, (0, 43, 0), torch=(2, 2))
+
+
+def _bitsandbytes_before(
+    workload: TrainingWorkload, bound: tuple[int, int, int], *, torch: tuple[int, int]
+) -> bool:
+    """By the version the request names, else by the age of its torch, else by the year of its framework."""
     match = _BITSANDBYTES.search(workload.framework_version or "")
     if match:
-        return _numbers(match) < (0, 43, 2)
+        return _numbers(match) < bound
     if workload.torch_version:
-        return torch_before(workload, 2, 4)
+        return torch_before(workload, *torch)
     named = year(workload)
     return named is not None and named < 2024
 

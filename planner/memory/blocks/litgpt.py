@@ -128,7 +128,9 @@ def _attention(
         out = flash_attention(tape, q, k, v, lse_rows=rows)
     if setting.prompt_tokens:
         out = _attend_prompt(tape, q, out, setting, rows)
-    return adapted_linear(tape, out, group.linears[3], setting)
+    # Flash attention's output keeps the memory order of q, which ``cat`` made head-major: joining heads copies.
+    joined = tape.op("joined heads", (out,), out.elements, out.dtype)
+    return adapted_linear(tape, joined, group.linears[3], setting)
 
 
 def _fused_qkv(tape: Tape, x: Tensor, group: LayerGroup, setting: Setting) -> Tensor:

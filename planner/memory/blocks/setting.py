@@ -59,6 +59,7 @@ class Setting:
     norm_upcast: bool = True
     norm_weighs_in_fp32: bool = False
     saves_quantised_inputs: bool = False
+    quantised_head: bool = False
     prompt_tokens: int = 0
     """Trained tokens every layer attends to on the side (LLaMA-Adapter)."""
 

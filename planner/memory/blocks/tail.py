@@ -58,7 +58,13 @@ def tail(
     hidden = norm(tape, x, width, architecture, setting)
     tape.kind = "logits and loss"
     weight = Weight(
-        num_params=vocabulary * width // setting.tp, trainable=head_trained, gradient_bytes=setting.gradient_bytes
+        num_params=vocabulary * width // setting.tp,
+        trainable=head_trained,
+        gradient_bytes=setting.gradient_bytes,
+        saves_input=setting.saves_quantised_inputs and setting.quantised_head,
+        dequantised_bytes=(
+            vocabulary * width * setting.dequantised_element_bytes // setting.tp if setting.quantised_head else 0
+        ),
     )
     if kernel in ("chunked", "fused"):
         return _chunked(tape, hidden, weight, tokens, vocabulary, setting)
