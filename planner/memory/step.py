@@ -35,36 +35,42 @@ PROMPT_METHODS = frozenset({"prompt-tuning", "p-tuning", "prefix-tuning"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockRun:
-    """One kind of layer: how many, what one costs, and whether its input is all that is kept."""
+    """One kind of layer: how many, what one costs, and what its checkpointing keeps."""
 
     count: Int
     memory: TapeMemory
-    checkpoint_bytes: Int
-    """Input of the layer, all that stays when it is checkpointed; 0: not checkpointed."""
+    checkpointing: str
+    input_bytes: Int
+    """The layer's input, kept where the layer is checkpointed."""
+
+    def kept_by_kind(self) -> dict[str, Int]:
+        """Bytes one layer keeps between forward and backward, by part of the layer."""
+        if self.checkpointing == "none":
+            return self.memory.saved_by_kind()
+        kept = {"layer inputs": self.input_bytes if self.checkpointing != "offload" else 0 * self.input_bytes}
+        if self.checkpointing == "selective":
+            kept["selected outputs"] = self.memory.selected_bytes
+        return kept
 
     @property
     def kept_bytes(self) -> Int:
-        """Saved between forward and backward, per layer."""
-        return self.memory.saved_bytes if not self.is_checkpointed else self.checkpoint_bytes
-
-    @property
-    def is_checkpointed(self) -> bool:
-        return not (isinstance(self.checkpoint_bytes, int) and self.checkpoint_bytes == 0)
+        return sum(self.kept_by_kind().values(), start=0)
 
     @property
     def forward_extra_bytes(self) -> Int:
         """Temporaries of the layer's forward pass beyond what it keeps."""
-        if self.is_checkpointed:
-            return self.memory.forward_peak_bytes - self.memory.saved_bytes
         return self.memory.forward_peak_bytes - self.memory.saved_bytes
 
     @property
     def backward_extra_bytes(self) -> Int:
         """Climb of the layer's backward pass (and recomputation) above what all layers keep."""
-        if self.is_checkpointed:
-            recompute = self.memory.forward_peak_bytes + self.memory.output_bytes
-            return maximum(self.memory.backward_peak_bytes, recompute)
-        return self.memory.backward_peak_bytes - self.memory.saved_bytes
+        if self.checkpointing == "none":
+            return self.memory.backward_peak_bytes - self.memory.saved_bytes
+        recompute = self.memory.forward_peak_bytes + self.memory.output_bytes
+        climb = maximum(self.memory.backward_peak_bytes, recompute)
+        if self.checkpointing == "selective":
+            return climb - self.memory.selected_bytes
+        return climb + (2 * self.input_bytes if self.checkpointing == "offload" else 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,9 +110,9 @@ def build_setting(
     gpu: Gpu | None,
 ) -> Setting:
     """Dtypes, kernels and sizes of the workload on one rank."""
-    compute = workload.compute_dtype
+    compute = "bf16" if workload.compute_dtype == "fp8" else workload.compute_dtype
     upcast = fmt.is_quantised and traits.upcasts_kbit_base and fmt.scheme == "bitsandbytes"
-    base = "fp32" if upcast else (compute if fmt.is_quantised else fmt.name)
+    base = "fp32" if upcast else (compute if fmt.is_quantised or traits.gathers_in_compute_dtype else fmt.name)
     stream = base
     norm_dtype = stream
     if workload.autocast and architecture.norm != "rmsnorm":
@@ -133,11 +139,16 @@ def build_setting(
         attention=kernel,
         masked=workload.padding_mask or traits.masks_attention,
         repeats_kv=_repeats_kv(workload, traits, kernel),
-        caches_kv=(workload.use_cache or (traits.keeps_outputs and traits.program == "transformers"))
-        and not checkpointed,
+        caches_kv=(workload.use_cache or _caches_by_default(traits)) and not checkpointed,
         fused_norms=traits.program in ("torchtitan", "unsloth"),
         norm_weighs_in_fp32=traits.program == "litgpt" and (year(workload) or 2024) < 2024,
     )
+
+
+def _caches_by_default(traits: FrameworkTraits) -> bool:
+    if traits.caches_kv is not None:
+        return traits.caches_kv
+    return traits.keeps_outputs and traits.program == "transformers"
 
 
 def _dequantised_bytes(workload: TrainingWorkload, fmt: WeightFormat) -> int:
@@ -267,8 +278,12 @@ def _run_block(
     )
     program = litgpt_block if traits.program == "litgpt" else transformer_block
     output = program(tape, x, group, architecture, setting)
-    boundary = setting.tokens * width * ELEMENT_BYTES[setting.stream_dtype] if checkpointed else 0
-    return BlockRun(count=count, memory=tape.run(output), checkpoint_bytes=boundary)
+    return BlockRun(
+        count=count,
+        memory=tape.run(output),
+        checkpointing=workload.gradient_checkpointing,
+        input_bytes=setting.tokens * width * ELEMENT_BYTES[setting.stream_dtype],
+    )
 
 
 def _supported(group: LayerGroup, architecture: ModelArchitecture) -> None:

@@ -44,6 +44,7 @@ def linear(tape: Tape, name: str, x: Tensor, out_elements: Int, dtype: str, weig
         (x,),
         out_elements,
         dtype,
+        is_matmul=True,
         saves=(x,) if weight.trainable or weight.saves_input else (),
         trainable=weight.trainable,
         forward_scratch_bytes=weight.dequantised_bytes,
@@ -103,7 +104,7 @@ def rms_norm(
     upcast: bool = True,
     weighs_in_fp32: bool = False,
 ) -> Tensor:
-    """RMSNorm as modelling code writes it: x in fp32, x², mean, rsqrt, x·rsqrt, back to x's dtype, times the weight.
+    """RMSNorm as modelling code writes it: x in fp32, x², mean, rsqrt, x·rsqrt, back to x's dtype, times weight.
 
     Saves the fp32 copy and one rsqrt per row; the normalised x too when the weight is trained. Without
     ``upcast`` all of it stays in x's dtype; with ``weighs_in_fp32`` the weight multiplies before the cast back.

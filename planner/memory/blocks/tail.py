@@ -35,6 +35,10 @@ class Tail:
     """What the end of the model costs on one rank."""
 
     memory: TapeMemory
+    stranded_bytes: Int = 0
+    """Blocks freed on the way that fit nothing that follows: half-precision logits among fp32 tensors."""
+    returns_stranded: bool = True
+    """The half-precision logits are what the model returns."""
     logits_bytes: Int
     """Logits as the model returns them; they outlive the step where the loop keeps ``outputs``."""
     formula: str
@@ -70,8 +74,9 @@ def tail(
         return _chunked(tape, hidden, weight, tokens, vocabulary, setting)
     dtype = setting.compute_dtype if setting.autocast else head_dtype
     logits = linear(tape, "logits", cast(tape, hidden, dtype), tokens * vocabulary // setting.tp, dtype, weight)
-    tape.hold(logits)
     returned = logits
+    if kernel == "upcast":
+        tape.hold(logits)
     scores = logits
     if architecture.logit_softcap is not None:
         capped = scale(tape, logits, name="scaled logits")
@@ -85,10 +90,13 @@ def tail(
     if kernel == "upcast-shift-copy":
         returned = scores
         scores = tape.op("shifted logits", (scores,), scores.elements, scores.dtype)
+        tape.hold(scores)
     log_probabilities = tape.op("log-softmax", (scores,), scores.elements, scores.dtype, saves_output=True)
     loss = tape.op("loss", (log_probabilities,), 1, "fp32", saves=(log_probabilities,))
     return Tail(
         memory=tape.run(loss),
+        stranded_bytes=logits.size_bytes if logits.dtype != scores.dtype else 0,
+        returns_stranded=returned is logits,
         logits_bytes=returned.size_bytes,
         formula=f"T × V × {ELEMENT_BYTES[scores.dtype]} (log-softmax saved for its gradient)",
         source=CAUSAL_LM_LOSS,
