@@ -82,7 +82,7 @@ def _too_few(run: pretrain.Run, num_params: int) -> Iterator[str]:
     """Says where the GPUs together cannot hold the training states, by the documents' 24 bytes per parameter."""
     needed = -(-rule.training(num_params).expected_bytes // run.gpu.memory_bytes)
     if needed > run.num_gpus:
-        yield f"{run.num_gpus} {run.gpu.name} cannot hold the training states: by 24 B per parameter {needed} would"
+        yield f"{run.num_gpus} {run.gpu.name} cannot hold the training states: 24 B per parameter take {needed}"
 
 
 def _num_params(params: int | None, model: str | None) -> int:
