@@ -125,27 +125,45 @@ class MemoryCase:
     request: PlanRequest
     parallelism: Parallelism
     gpu: Gpu | None
+    cuda_total_bytes: int | None
+    """Memory as torch reports it, where the case prints it."""
+    num_devices: int = 1
+    """Devices the measured number sums over."""
 
 
 def predict_memory(case: Case, tier: Tier = Tier.ANALYTIC) -> Prediction:
     """The case's quantity in its own unit, with the interval. Raises PlannerError where it is not supported."""
     memory_case = express(case)
     if case.measured.quantity in _POOLS:
-        from planner.memory.serving import pools
-
-        if not isinstance(memory_case.request.workload, ServingWorkload):
-            raise UnsupportedError(f"{case.measured.quantity} of a training run is not predicted by itself")
-        value = getattr(
-            pools(
-                memory_case.architecture, memory_case.request.workload, memory_case.parallelism, memory_case.gpu
-            ),
-            case.measured.quantity,
-        )
-        return Prediction(id=case.id, predicted=value.expected, low=value.low, high=value.high)
+        return _pool(case, memory_case)
     estimate = _estimate(memory_case, _PEAKS[case.measured.quantity], case.measured.phase, tier)
+    times = memory_case.num_devices
     return Prediction(
-        id=case.id, predicted=estimate.expected_bytes, low=estimate.low_bytes, high=estimate.high_bytes
+        id=case.id,
+        predicted=estimate.expected_bytes * times,
+        low=estimate.low_bytes * times,
+        high=estimate.high_bytes * times,
     )
+
+
+def _pool(case: Case, memory_case: MemoryCase) -> Prediction:
+    """A line of an engine's start-up log."""
+    from planner.memory.pools import pools
+
+    workload = memory_case.request.workload
+    if not isinstance(workload, ServingWorkload):
+        raise UnsupportedError(f"{case.measured.quantity} of a training run is not predicted by itself")
+    answer = getattr(
+        pools(
+            memory_case.architecture,
+            workload,
+            memory_case.parallelism,
+            memory_case.gpu,
+            cuda_total_bytes=memory_case.cuda_total_bytes,
+        ),
+        case.measured.quantity,
+    )
+    return Prediction(id=case.id, predicted=answer.expected, low=answer.low, high=answer.high)
 
 
 def _estimate(memory_case: MemoryCase, quantity: Quantity, phase: str | None, tier: Tier) -> Estimate:
@@ -168,15 +186,13 @@ def _estimate(memory_case: MemoryCase, quantity: Quantity, phase: str | None, ti
 
 def _of_phase(estimate: Estimate, phase: str | None) -> Estimate:
     """The estimate of the phases that were measured: loading, decoding, training without evaluation, or all."""
-    wanted = {
-        "init": lambda name: name == "load",
-        "decode": lambda name: name == "decode",
-        "train": lambda name: not name.startswith("eval"),
-    }.get(phase or "run")
     breakdown = estimate.breakdown
-    if wanted is None or breakdown is None:
+    if breakdown is None or phase not in ("init", "decode", "train"):
         return estimate
-    kept = tuple(each for each in breakdown.phases if wanted(each.phase))
+    names = {"init": ("load",), "decode": ("decode", "serve")}.get(phase)
+    kept = tuple(
+        each for each in breakdown.phases if (each.phase in names if names else not each.phase.startswith("eval"))
+    )
     if not kept:
         raise UnsupportedError(f"no phase {phase!r} is predicted for this request")
     breakdown = replace(breakdown, phases=kept)
@@ -231,17 +247,20 @@ def express(case: Case) -> MemoryCase:
         raise UnsupportedError(f"the architecture of {request.model} is not known")
     workload = _serving(case, request) if request.task == "serve" else _training(request)
     parallelism = _parallelism(case, request)
+    gpu, printed = _gpu(request)
     return MemoryCase(
         architecture=architecture,
         request=PlanRequest(model=request.model, workload=workload, parallelism=parallelism),
         parallelism=parallelism,
-        gpu=_gpu(request),
+        gpu=gpu,
+        cuda_total_bytes=printed,
+        num_devices=request.num_gpus if case.measured.per_gpu is False else 1,
     )
 
 
 def _parallelism(case: Case, request: _Request) -> Parallelism:
     if case.measured.per_gpu is False:
-        return Parallelism()  # measured over all GPUs together
+        return Parallelism(pp=request.num_gpus)
     given = request.parallelism
     if given is None:
         if request.num_gpus == 1:
@@ -357,19 +376,20 @@ def _cache_dtype(named: str | None, compute: str) -> str:
     return {"f16": "fp16", "f32": "fp32"}.get(named, named)
 
 
-def _gpu(request: _Request) -> Gpu | None:
+def _gpu(request: _Request) -> tuple[Gpu | None, int | None]:
+    """The card, and its memory as torch printed it where it did."""
     from hardware_db.catalog import find_gpu
 
     if request.gpu is None:
-        return None
+        return None, None
     name = re.sub(r"\s*\(.*?\)", "", request.gpu)
     printed = re.search(r"([0-9.]+)\s*GiB", request.gpu)
     total_bytes = request.gpu_memory_bytes or (int(float(printed.group(1)) * GIB) if printed else None)
     try:
         gpu = find_gpu(name)
     except (PlannerError, LookupError, ValueError):
-        return _unnamed(request.gpu, total_bytes) if total_bytes else None
-    return replace(gpu, memory_bytes=total_bytes) if total_bytes else gpu
+        return (_unnamed(request.gpu, total_bytes) if total_bytes else None), total_bytes
+    return gpu, total_bytes
 
 
 def _unnamed(name: str, memory_bytes: int) -> Gpu:

@@ -100,6 +100,14 @@ def ambiguous_names() -> Mapping[str, tuple[str, ...]]:
     return {name: tuple(ids) for name, ids in json.loads(text).items()}
 
 
+_SHORTER_TUNED = re.compile(r"qwen/qwen2(\.5)?-[0-9.]+b(-a14b)?-instruct")
+_SHORTER_TUNED_POSITIONS = 32_768
+"""``max_position_embeddings`` of the Instruct models of Qwen2 and Qwen2.5; their base models say 131,072.
+
+Source: https://huggingface.co/Qwen/Qwen2-7B-Instruct/blob/main/config.json
+"""
+
+
 def resolve(name: str) -> ResolvedModel:
     """The model ``name`` stands for: a registry name or alias, a path, a hub id, or "params:7B".
 
@@ -109,7 +117,11 @@ def resolve(name: str) -> ResolvedModel:
     name = name.strip()
     if name.lower().startswith(_PARAMS_PREFIX):
         return _by_size(name[len(_PARAMS_PREFIX) :])
-    return _from_registry(name) or _from_path(name) or _from_copy(name) or _from_hub(name)
+    resolved = _from_registry(name) or _from_path(name) or _from_copy(name) or _from_hub(name)
+    if resolved.architecture is not None and _SHORTER_TUNED.fullmatch(name.lower()):
+        shorter = replace(resolved.architecture, max_position_embeddings=_SHORTER_TUNED_POSITIONS)
+        return replace(resolved, architecture=shorter)
+    return resolved
 
 
 def _by_size(text: str) -> ResolvedModel:

@@ -1,6 +1,7 @@
 """What a model remembers of the tokens it has seen: keys and values, compressed latents, recurrent states.
 
-Letters: L layers, T cached tokens of one sequence, B sequences, K key/value heads, h head dimension, c latent width.
+Letters: L layers, T cached tokens of one sequence, B sequences, K key/value heads, h head dimension, c latent
+width.
 """
 
 from __future__ import annotations

@@ -69,10 +69,13 @@ def layer_peak_bytes(
     sequences: Int,
     *,
     element: int,
-    attention: str,
+    score_bytes: int,
     tp: Int,
 ) -> Int:
-    """Highest moment of the largest layer: normalisation in fp32, attention, or the MLP."""
+    """Highest moment of the largest layer: normalisation in fp32, attention, or the MLP.
+
+    ``score_bytes``: bytes per element of the score matrices where attention writes them out, else 0.
+    """
     d = architecture.hidden_size
     peak: Int = 0
     for group in architecture.groups:
@@ -83,9 +86,8 @@ def layer_peak_bytes(
         query, key, heads = mixer_widths(group)
         projections = 3 * query + 2 * key
         mixing = residual + element * tokens * ceil_div(projections, tp)
-        if attention == "eager":
-            new = ceil_div(tokens, sequences)
-            scores = sequences * ceil_div(heads, tp) * new * keys * (2 * element + FP32_BYTES)
+        if score_bytes:
+            scores = tokens * ceil_div(heads, tp) * keys * score_bytes
             repeated = 2 * element * sequences * keys * ceil_div(query, tp)
             mixing = mixing + scores + repeated
         branches = 3 if _is_gated(group) else 2
@@ -103,7 +105,7 @@ def logits_peak_bytes(
     upcast: bool,
     vocab: int | None = None,
 ) -> Int:
-    """Logits of ``rows`` tokens in the compute dtype, their fp32 copy where one is made, and the last hidden state."""
+    """Logits of ``rows`` tokens, their fp32 copy where one is made, and the last hidden state."""
     if not architecture.has_lm_head:
         return element * tokens * architecture.hidden_size
     width = element + (FP32_BYTES if upcast else 0)
@@ -118,12 +120,14 @@ def activation_terms(
     sequences: Int,
     logit_rows: Int,
     element: int,
-    attention: str,
+    score_bytes: int,
     tp: Int = 1,
     upcast: bool = True,
 ) -> tuple[MemoryTerm, ...]:
     """The higher of two moments that never meet: the largest layer, and the logits after the last."""
-    layer = layer_peak_bytes(architecture, tokens, keys, sequences, element=element, attention=attention, tp=tp)
+    layer = layer_peak_bytes(
+        architecture, tokens, keys, sequences, element=element, score_bytes=score_bytes, tp=tp
+    )
     logits = logits_peak_bytes(architecture, logit_rows, tokens, element=element, upcast=upcast)
     peak = maximum(layer, logits)
     inputs = {

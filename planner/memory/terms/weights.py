@@ -79,8 +79,12 @@ class WeightSpread:
     shards_embeddings: bool = True
     embeddings_with_head: bool = False
     """True where one stage holds both the embedding and the head (litgpt, or pp = 1)."""
+    unties_head: bool = False
+    """True where the head is a copy of its own even if the config ties it (litgpt)."""
     quantises_head: bool = False
-    """True where the loader packs every ``nn.Linear``, the output head included (litgpt)."""
+    """True where bitsandbytes packs the head too (litgpt replaces every ``nn.Linear``)."""
+    host_embedding: bool = False
+    """True where the token embedding stays in host memory (llama.cpp)."""
 
 
 def weight_terms(
@@ -127,11 +131,14 @@ def stored_on_rank(
         )
         total += on_rank.over(group.count).times(ceil_div(group.count, spread.pp))
         first_layer += group.count
-    embedding = embedding_weights(architecture, fmt, compute_dtype)
-    head = head_weights(architecture, fmt, compute_dtype)
-    if spread.quantises_head and fmt.is_quantised and architecture.lm_head_params:
-        matrix = fmt.matrix_bytes(architecture.hidden_size, architecture.vocab_size)
-        head = StoredWeights(packed_bytes=matrix.packed_bytes, state_bytes=matrix.state_bytes)
+    embedding = StoredWeights() if spread.host_embedding else embedding_weights(architecture, fmt, compute_dtype)
+    head = head_weights(
+        architecture,
+        fmt,
+        compute_dtype,
+        untied=spread.unties_head or spread.host_embedding,
+        quantised=spread.quantises_head,
+    )
     if spread.shards_embeddings:
         embedding, head = embedding.over(spread.tp), head.over(spread.tp)
     if spread.embeddings_with_head or (isinstance(spread.pp, int) and spread.pp == 1):
@@ -266,11 +273,24 @@ def embedding_weights(architecture: ModelArchitecture, fmt: WeightFormat, comput
     )
 
 
-def head_weights(architecture: ModelArchitecture, fmt: WeightFormat, compute_dtype: str) -> StoredWeights:
-    """The output head where it is not the embedding; quantised by GGUF alone."""
+def head_weights(
+    architecture: ModelArchitecture,
+    fmt: WeightFormat,
+    compute_dtype: str,
+    *,
+    untied: bool = False,
+    quantised: bool = False,
+) -> StoredWeights:
+    """The output head where it is not the embedding (or is held apart from it: ``untied``)."""
     plain = element_bytes(plain_dtype(fmt, compute_dtype))
-    if fmt.scheme != "gguf" or architecture.tie_word_embeddings or not architecture.has_lm_head:
-        return StoredWeights(plain_bytes=architecture.lm_head_params * plain)
-    row = gguf.row_bytes(gguf.output_type(fmt.mixture), architecture.hidden_size)
-    bias = architecture.vocab_size * plain if architecture.lm_head_bias else 0
-    return StoredWeights(packed_bytes=row * architecture.vocab_size, plain_bytes=bias)
+    if not architecture.has_lm_head or (architecture.tie_word_embeddings and not untied):
+        return StoredWeights()
+    d, vocab = architecture.hidden_size, architecture.vocab_size
+    bias = vocab * plain if architecture.lm_head_bias else 0
+    if fmt.scheme == "gguf":
+        row = gguf.row_bytes(gguf.output_type(fmt.mixture), d)
+        return StoredWeights(packed_bytes=row * vocab, plain_bytes=bias)
+    if quantised and fmt.is_quantised:
+        storage = fmt.matrix_bytes(d, vocab)
+        return StoredWeights(packed_bytes=storage.packed_bytes, state_bytes=storage.state_bytes, plain_bytes=bias)
+    return StoredWeights(plain_bytes=vocab * d * plain + bias)

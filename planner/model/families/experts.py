@@ -87,9 +87,7 @@ def phimoe(cfg: ConfigReader) -> ModelArchitecture:
         o_bias=bias,
         norm="layernorm",
         lm_head_bias=cfg.flag("lm_head_bias"),
-        moe=MoeTraits(
-            mlp=moe_of(cfg, width=cfg.size("intermediate_size")), router_name="router", router_is_module=True
-        ),
+        moe=MoeTraits(mlp=moe_of(cfg, width=cfg.size("intermediate_size")), router_name="router"),
         window=lambda index: window,
     )
     return build(cfg, traits)

@@ -1,0 +1,135 @@
+"""What serving engines do differently where memory is concerned: one row per engine, each with its source."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from planner.citation import Citation
+from planner.dtypes import weight_format
+from planner.errors import UnsupportedError
+from planner.memory.terms.kv_cache import CachePolicy
+from planner.memory.terms.weights import WeightSpread
+from planner.model.architecture import ModelArchitecture
+from planner.request import Parallelism, ServingWorkload
+
+_GITHUB = "https://github.com"
+TRANSFORMERS = Citation(
+    title="transformers: generate and its caches",
+    url=f"{_GITHUB}/huggingface/transformers/blob/main/src/transformers/cache_utils.py",
+)
+LITGPT = Citation(
+    title="litgpt: key/value cache of the whole request, heads expanded",
+    url=f"{_GITHUB}/Lightning-AI/litgpt/blob/main/litgpt/model.py",
+)
+AUTOAWQ = Citation(
+    title="AutoAWQ: fused modules with preallocated caches",
+    url=f"{_GITHUB}/casper-hansen/AutoAWQ/blob/v0.1.6/awq/modules/fused/attn.py",
+)
+VLLM = Citation(
+    title="vLLM: what a profile run leaves of gpu_memory_utilization becomes the KV cache",
+    url=f"{_GITHUB}/vllm-project/vllm/blob/main/vllm/v1/worker/gpu_worker.py",
+)
+SGLANG = Citation(
+    title="SGLang: mem_fraction_static of the free memory holds weights and KV pool",
+    url=f"{_GITHUB}/sgl-project/sglang/blob/main/python/sglang/srt/model_executor/model_runner.py",
+)
+LLAMA_CPP = Citation(
+    title="llama.cpp: model, KV and compute buffers",
+    url=f"{_GITHUB}/ggml-org/llama.cpp/blob/master/src/llama-context.cpp",
+)
+
+POOLED = ("vllm", "sglang")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineRules:
+    """How one engine, of one version, holds weights, cache and logits."""
+
+    name: str
+    source: Citation
+    cache: CachePolicy
+    weights: WeightSpread
+    prompt_logits: bool = False
+    """Logits of every prompt token are computed, not only of the last."""
+    upcasts_logits: bool = True
+    rebuilds_cache: bool = False
+    """Each step builds a new cache while the caller still holds the old one (transformers' legacy tuples)."""
+    layer_rope_tables: bool = False
+    """Every layer keeps cosine and sine tables for the whole context of the model."""
+
+
+def version_of(text: str | None) -> tuple[int, ...] | None:
+    """(4, 38, 2) of "4.38.2"; None where no number is given, which means the newest."""
+    match = re.match(r"v?(\d+(?:\.\d+)*)", text or "")
+    return tuple(int(part) for part in match.group(1).split(".")) if match else None
+
+
+def _before(version: tuple[int, ...] | None, *limit: int) -> bool:
+    return version is not None and version < limit
+
+
+def engine_rules(
+    architecture: ModelArchitecture, workload: ServingWorkload, parallelism: Parallelism
+) -> EngineRules:
+    """The rules of ``workload.engine``; raises UnsupportedError for an engine that is not known."""
+    version = version_of(workload.engine_version)
+    dtype, tp, pp = workload.kv_cache_dtype, parallelism.tp, parallelism.pp
+    spread = WeightSpread(tp=tp, pp=pp, ep=parallelism.ep)
+    if workload.engine == "transformers":
+        return EngineRules(
+            name="transformers",
+            source=TRANSFORMERS,
+            cache=CachePolicy(
+                dtype=dtype, latent=not _before(version, 5), windowed=not _before(version, 4, 56), tp=tp, pp=pp
+            ),
+            weights=spread,
+            prompt_logits=_before(version, 4, 45),
+            rebuilds_cache=_before(version, 4, 42),
+            layer_rope_tables=_before(version, 4, 45) and architecture.model_type not in ("llama", "gemma"),
+        )
+    if workload.engine == "litgpt":
+        packs = weight_format(workload.weight_dtype).scheme == "bitsandbytes"
+        staged = pp != 1 if isinstance(pp, int) else True
+        return EngineRules(
+            name="litgpt",
+            source=LITGPT,
+            cache=CachePolicy(dtype="fp32" if staged else dtype, windowed=False, expand_heads=True, tp=tp, pp=pp),
+            weights=WeightSpread(
+                tp=tp,
+                pp=pp,
+                shards_embeddings=False,
+                embeddings_with_head=True,
+                unties_head=True,
+                quantises_head=packs,
+            ),
+            prompt_logits=True,
+            upcasts_logits=False,
+        )
+    if workload.engine == "autoawq":
+        return EngineRules(
+            name="autoawq",
+            source=AUTOAWQ,
+            cache=CachePolicy(dtype=dtype, windowed=False, tp=tp, pp=pp),
+            weights=spread,
+            prompt_logits=True,
+        )
+    if workload.engine in POOLED:
+        block = 16 if workload.engine == "vllm" else 1
+        return EngineRules(
+            name=workload.engine,
+            source=VLLM if workload.engine == "vllm" else SGLANG,
+            cache=CachePolicy(dtype=dtype, block_tokens=block, tp=tp, pp=pp),
+            weights=spread,
+        )
+    if workload.engine == "llama.cpp":
+        return EngineRules(
+            name="llama.cpp",
+            source=LLAMA_CPP,
+            cache=CachePolicy(dtype=dtype, windowed=True, tp=tp, pp=pp),
+            weights=WeightSpread(tp=tp, pp=pp, host_embedding=True, embeddings_with_head=True),
+        )
+    raise UnsupportedError(
+        f"the engine {workload.engine[:40]!r} is not modelled",
+        hint="transformers, vllm, sglang, llama.cpp, litgpt and autoawq are",
+    )

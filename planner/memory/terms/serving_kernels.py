@@ -1,0 +1,172 @@
+"""Memory that belongs to kernels and modules rather than to the model: dequantised copies, tables, blocks."""
+
+from __future__ import annotations
+
+from planner.citation import Citation
+from planner.dtypes import WeightFormat, element_bytes
+from planner.memory.breakdown import MemoryTerm
+from planner.memory.ops import Int, ceil_div, maximum, where
+from planner.memory.terms.serving_engines import EngineRules, version_of
+from planner.model.architecture import GroupedQueryAttention, ModelArchitecture
+from planner.request import ServingWorkload
+from planner.units import MIB
+
+_BITSANDBYTES = Citation(
+    title="bitsandbytes: MatMul4Bit multiplies with a dequantised weight, single rows aside",
+    url="https://github.com/bitsandbytes-foundation/bitsandbytes/blob/main/bitsandbytes/autograd/_functions.py",
+)
+_HALF = Citation(
+    title="bitsandbytes 0.41: weights are quantised from, and dequantised to, fp16 copies",
+    url="https://github.com/bitsandbytes-foundation/bitsandbytes/blob/0.41.0/bitsandbytes/nn/modules.py",
+)
+_EXLLAMA = Citation(
+    title="ExLlamaV2 GPTQ kernel: a buffer for one dequantised weight",
+    url="https://github.com/AutoGPTQ/AutoGPTQ/blob/main/auto_gptq/nn_modules/qlinear/qlinear_exllamav2.py",
+)
+_AWQ_GEMM = Citation(
+    title="AutoAWQ GEMM: large inputs multiply with a dequantised weight, small ones in 8 partial sums",
+    url="https://github.com/casper-hansen/AutoAWQ/blob/main/awq/modules/linear/gemm.py",
+)
+_ROPE = Citation(
+    title="transformers before 4.45: every layer caches cosines and sines up to max_position_embeddings",
+    url="https://github.com/huggingface/transformers/blob/v4.38.2/src/transformers/models/qwen2/modeling_qwen2.py",
+)
+_ALLOCATOR = Citation(
+    title="PyTorch: blocks of 1 MiB and more are not split for a remainder up to 1 MiB",
+    url="https://github.com/pytorch/pytorch/blob/v2.9.0/c10/cuda/CUDACachingAllocator.cpp",
+)
+_FUSED = Citation(
+    title="AutoAWQ: fused q, k, v are built beside the originals",
+    url="https://github.com/casper-hansen/AutoAWQ/blob/v0.1.6/awq/utils/fused_utils.py",
+)
+
+
+def largest_matrix(architecture: ModelArchitecture, fmt: WeightFormat) -> int:
+    """Weights of the largest matrix of a layer that the format packs; 0 where it packs none."""
+    sizes = (
+        linear.in_features * linear.out_features
+        for group in architecture.groups
+        for linear in group.linears
+        if fmt.quantises(linear.role, is_module=linear.is_module)
+    )
+    return max(sizes, default=0)
+
+
+def dequantised_term(
+    architecture: ModelArchitecture,
+    fmt: WeightFormat,
+    workload: ServingWorkload,
+    rules: EngineRules,
+    rows: Int,
+    tp: Int,
+) -> MemoryTerm | None:
+    """The 16-bit copy of one weight that a quantised kernel multiplies with, for ``rows`` tokens at once."""
+    head = architecture.vocab_size * architecture.hidden_size if rules.weights.quantises_head else 0
+    weights = maximum(ceil_div(largest_matrix(architecture, fmt), tp), head)
+    two = element_bytes("fp16")
+    if fmt.scheme == "bitsandbytes" and fmt.bits == 4:
+        copies = 2 if rules.name == "litgpt" else 1
+        size = where(rows > 1, copies * two * weights, 0)
+        return _kernel(
+            "dequantised weight", size, f"{copies} × 2 B × m × n", _HALF if copies == 2 else _BITSANDBYTES
+        )
+    if fmt.scheme == "bitsandbytes" and rules.name == "litgpt":
+        return _kernel("16-bit copies while quantising", 2 * two * weights, "2 × 2 B × m × n", _HALF)
+    if fmt.scheme == "gptq" and fmt.bits == 4 and rules.name == "transformers":
+        return _kernel("GPTQ kernel buffer", two * weights, "2 B × m × n", _EXLLAMA)
+    if fmt.scheme == "awq" and rules.name == "transformers":
+        size = where(rows >= 1024, two * weights, 0)
+        return _kernel("dequantised weight", size, "2 B × m × n", _AWQ_GEMM)
+    return None
+
+
+def _kernel(label: str, size_bytes: Int, formula: str, source: Citation) -> MemoryTerm:
+    return MemoryTerm(kind="workspace", label=label, size_bytes=size_bytes, formula=formula, source=source)
+
+
+def rope_tables_term(
+    architecture: ModelArchitecture, rules: EngineRules, workload: ServingWorkload
+) -> MemoryTerm | None:
+    """Cosine and sine tables held by every layer, in the compute dtype."""
+    if not rules.layer_rope_tables or architecture.max_position_embeddings is None:
+        return None
+    element = element_bytes(workload.compute_dtype)
+    size: Int = 0
+    for group in architecture.groups:
+        mixer = group.mixer
+        if isinstance(mixer, GroupedQueryAttention) and mixer.rotary:
+            size = size + ceil_div(group.count, rules.weights.pp) * mixer.head_dim
+    return MemoryTerm(
+        kind="buffers",
+        label="rotary tables of every layer",
+        size_bytes=2 * element * architecture.max_position_embeddings * size,
+        formula="2 × L × max_position × h × e",
+        inputs={"max_position": architecture.max_position_embeddings, "e": element},
+        source=_ROPE,
+    )
+
+
+def complex_rope_term(architecture: ModelArchitecture, tokens: Int) -> MemoryTerm:
+    """AutoAWQ: complex64 rotations of twice the cache length in every layer."""
+    widths = sum(
+        group.count * group.mixer.head_dim
+        for group in architecture.groups
+        if isinstance(group.mixer, GroupedQueryAttention) and group.mixer.rotary
+    )
+    return MemoryTerm(
+        kind="buffers",
+        label="rotary tables of every layer",
+        size_bytes=2 * tokens * (widths // 2) * 8,
+        formula="L × 2 T × h / 2 × 8 B",
+        inputs={"T": tokens},
+        source=Citation(
+            title="AutoAWQ: precompute_freqs_cis per fused attention",
+            url="https://github.com/casper-hansen/AutoAWQ/blob/v0.1.6/awq/modules/fused/attn.py",
+        ),
+    )
+
+
+def fused_copies_term(architecture: ModelArchitecture, fmt: WeightFormat, pp: Int) -> MemoryTerm:
+    """Query, key and value projections a second time, until the originals are released after loading."""
+    size: Int = 0
+    for group in architecture.groups:
+        for linear in group.linears:
+            if linear.name in ("q_proj", "k_proj", "v_proj") and linear.role == "attention":
+                stored = fmt.matrix_bytes(linear.in_features, linear.out_features).total_bytes
+                size = size + ceil_div(group.count, pp) * stored
+    return MemoryTerm(
+        kind="weights",
+        label="fused copies of q, k and v",
+        size_bytes=size,
+        formula="Σ q + k + v",
+        source=_FUSED,
+    )
+
+
+def unsplit_cache_term(num_tensors: Int, tensor_bytes: Int) -> MemoryTerm:
+    """Remainders of blocks that growing caches leave unsplit: half of 1 MiB per tensor above 1 MiB on average."""
+    half = MIB // 2
+    return MemoryTerm(
+        kind="kv_cache",
+        label="unsplit blocks",
+        size_bytes=where(tensor_bytes > MIB, num_tensors * half, 0),
+        low_bytes=0 * num_tensors,
+        high_bytes=where(tensor_bytes > MIB, num_tensors * MIB, 0),
+        formula="tensors × 0.5 MiB",
+        inputs={"tensors": num_tensors},
+        source=_ALLOCATOR,
+    )
+
+
+def weight_block_bytes(size_bytes: int) -> int:
+    """What the allocator hands out for one weight of 10 MiB or more: whole 2 MiB where at most 1 MiB remains."""
+    remainder = -size_bytes % (2 * MIB)
+    if size_bytes >= 10 * MIB and remainder <= MIB:
+        return size_bytes + remainder
+    return -(-size_bytes // 512) * 512
+
+
+__all__ = [
+    "complex_rope_term", "dequantised_term", "fused_copies_term", "largest_matrix", "rope_tables_term",
+    "unsplit_cache_term", "version_of", "weight_block_bytes",
+]  # fmt: skip
