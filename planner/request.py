@@ -20,7 +20,8 @@ class AdapterSpec:
     modules_to_save: tuple[str, ...] = ()
     dtype: str = "fp32"
     """peft keeps adapter weights in fp32 by default (``autocast_adapter_dtype``)."""
-    dropout: float = 0.0
+    dropout: float | None = None
+    """In front of the adapter; None: the framework's default."""
     num_virtual_tokens: int = 20
     """Prompt tuning, prefix tuning and p-tuning."""
     bottleneck_size: int = 64

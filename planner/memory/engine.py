@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hardware_db.gpu import Gpu
+from planner.errors import UnsupportedError
 from planner.estimate import Estimate
 from planner.memory.breakdown import MemoryBreakdown
 from planner.model.architecture import ModelArchitecture
@@ -17,6 +18,7 @@ def breakdown(
     gpu: Gpu | None,
 ) -> MemoryBreakdown:
     """Every term of every phase on the worst rank, in bytes. Raises UnsupportedError for what is not modelled."""
+    refuse_unmodelled(architecture, workload)
     if isinstance(workload, TrainingWorkload):
         from planner.memory.training import training_breakdown
 
@@ -24,6 +26,19 @@ def breakdown(
     from planner.memory.serving import serving_breakdown
 
     return serving_breakdown(architecture, workload, parallelism, gpu)
+
+
+def refuse_unmodelled(architecture: ModelArchitecture, workload: TrainingWorkload | ServingWorkload) -> None:
+    """Raises UnsupportedError where the model holds memory that its description cannot express."""
+    needed, what = (
+        ("activations", "training") if isinstance(workload, TrainingWorkload) else ("kv_cache", "serving")
+    )
+    if needed in architecture.unmodelled:
+        reason = {"activations": "its activations", "kv_cache": "its key/value cache"}[needed]
+        raise UnsupportedError(
+            f"{what} of {architecture.name} is not modelled: {reason} cannot be described yet",
+            hint="its parameters and the rules of thumb hold",
+        )
 
 
 def estimate(

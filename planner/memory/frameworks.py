@@ -28,6 +28,10 @@ class FrameworkTraits:
     """What ``loss="standard"`` means here."""
     keeps_outputs: bool = False
     """The loop holds the model's outputs while it runs backward."""
+    longest_batch_first: bool = False
+    """The longest batch is the first one, so no outputs of an equal one are held when it runs."""
+    caches_kv: bool | None = None
+    """The training forward fills a KV cache; None: where the loop keeps outputs of a transformers model."""
     adapter_dtype: str | None = None
     """Dtype of adapter weights when the request leaves the default; None: fp32, as peft."""
     upcasts_kbit_base: bool = False
@@ -38,6 +42,15 @@ class FrameworkTraits:
     """Batches reach attention with an explicit mask."""
     input_gradients: bool = True
     """Checkpointed adapter training makes the embedding's output require gradients."""
+    adapter_dropout: float = 0.0
+    """Dropout in front of adapters where the request leaves it open."""
+    quantises_head: bool = False
+    """The output head is packed like every other linear."""
+    accumulates_unsharded: bool = False
+    """Its scripts accumulate without synchronising, so a sharded rank holds the whole gradients of every flat
+    parameter meanwhile, frozen parts included."""
+    gathers_in_compute_dtype: bool = False
+    """Sharded fp32 parameters are gathered in the compute dtype (FSDP2 mixed precision)."""
     gradient_dtype: str | None = None
     """Dtype gradients are reduced in across ranks; None: the parameter's."""
 
@@ -76,6 +89,10 @@ _FRAMEWORKS = {
             loss_kernel="split-head",
             keeps_outputs=True,
             adapter_dtype="bf16",
+            adapter_dropout=0.05,
+            quantises_head=True,
+            longest_batch_first=True,
+            accumulates_unsharded=True,
             repeats_kv=True,
             input_gradients=False,
         ),
@@ -104,7 +121,10 @@ _FRAMEWORKS = {
                 url="https://github.com/AnswerDotAI/fsdp_qlora/blob/main/train.py",
             ),
             loss_kernel="upcast-shift-copy",
+            keeps_outputs=True,
+            caches_kv=False,
             adapter_dtype="bf16",
+            adapter_dropout=0.1,
             repeats_kv=True,
         ),
         FrameworkTraits(
@@ -115,6 +135,7 @@ _FRAMEWORKS = {
                 url="https://github.com/pytorch/torchtitan/blob/main/torchtitan/train.py",
             ),
             repeats_kv=True,
+            gathers_in_compute_dtype=True,
             gradient_dtype="fp32",
         ),
         FrameworkTraits(

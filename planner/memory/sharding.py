@@ -7,7 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from planner.memory.ops import Int, ceil_div, minimum
+from planner.citation import Citation
+from planner.dtypes import WeightFormat
+from planner.memory.breakdown import MemoryTerm
+from planner.memory.ops import Int, ceil_div, minimum, where
+from planner.memory.tape import ELEMENT_BYTES
+from planner.model.architecture import ModelArchitecture
 from planner.request import Parallelism
 
 
@@ -22,12 +27,13 @@ class Shares:
     tp: Int
     pp: Int
     cp: Int
+    ep: Int
     in_flight: Int
     """Micro-batches whose activations are alive on the first pipeline stage."""
     optimizer_on_gpu: bool
     parameters_on_gpu: bool
-    replicates: bool
-    """Data-parallel ranks exist whose gradients are averaged."""
+    replicates: Int
+    """Copies of the model whose gradients are averaged."""
 
 
 def shares(parallelism: Parallelism) -> Shares:
@@ -44,18 +50,89 @@ def shares(parallelism: Parallelism) -> Shares:
         tp=parallelism.tp,
         pp=parallelism.pp,
         cp=parallelism.cp,
+        ep=parallelism.ep,
         in_flight=minimum(deep, microbatches),
         optimizer_on_gpu=parallelism.cpu_offload == "none",
         parameters_on_gpu=parallelism.cpu_offload in ("none", "optimizer"),
-        replicates=bool(
-            not isinstance(parallelism.dp_replicate, int)
-            or parallelism.dp_replicate > 1
-            or not isinstance(parallelism.dp_shard, int)
-            or parallelism.dp_shard > 1
-        ),
+        replicates=parallelism.dp_replicate,
     )
 
 
-def shard(size_bytes: Int, ways: Int) -> Int:
-    """The largest of ``ways`` equal parts."""
-    return ceil_div(size_bytes, ways)
+FSDP = Citation(
+    title="FSDP: one unit gathered, the next prefetched, the root kept from forward to backward",
+    url="https://docs.pytorch.org/docs/stable/fsdp.html",
+)
+FSDP2 = Citation(
+    title="FSDP2: gradients of a unit are copied to the reduce dtype before they are scattered",
+    url="https://github.com/pytorch/pytorch/blob/v2.9.0/torch/distributed/fsdp/_fully_shard/_fsdp_collectives.py",
+)
+DDP = Citation(
+    title="DistributedDataParallel: gradient buckets hold a copy of every gradient",
+    url="https://docs.pytorch.org/docs/stable/notes/ddp.html",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Units:
+    """What FSDP gathers at once, in bytes per element type already applied."""
+
+    root_bytes: Int
+    """Embeddings, head and final norm."""
+    block_bytes: Int
+    """The largest layer."""
+    block_params: Int
+
+
+def units(architecture: ModelArchitecture, fmt: WeightFormat, plain_dtype: str, tp: Int) -> Units:
+    """Units of a model whose layers are wrapped one by one, gathered in ``plain_dtype`` or as they are packed."""
+    element = ELEMENT_BYTES[plain_dtype]
+    root = architecture.embedding_params + architecture.lm_head_params + architecture.other_params
+    largest = max(architecture.groups, key=lambda group: group.params_per_layer)
+    packed = largest.other_params * element
+    for linear in largest.linears:
+        if fmt.is_quantised and fmt.quantises(linear.role, is_module=linear.is_module):
+            packed += linear.count * fmt.matrix_bytes(linear.in_features, linear.out_features).packed_bytes
+        else:
+            packed += linear.num_params * element
+    return Units(
+        root_bytes=ceil_div(root * element, tp),
+        block_bytes=ceil_div(packed, tp),
+        block_params=ceil_div(largest.params_per_layer, tp),
+    )
+
+
+def gathered_term(unit: Units, share: Shares, *, blocks: int) -> MemoryTerm:
+    """Whole parameters of the units in use: the root and ``blocks`` layers (the current and the prefetched)."""
+    return MemoryTerm(
+        kind="gathered",
+        label="gathered parameters",
+        size_bytes=where(share.parameters > 1, unit.root_bytes + blocks * unit.block_bytes, 0),
+        formula="root + blocks × layer",
+        inputs={"root": unit.root_bytes, "blocks": blocks, "layer": unit.block_bytes},
+        source=FSDP,
+    )
+
+
+def reduction_term(unit: Units, share: Shares, gradient_element: int, reduce_dtype: str | None) -> MemoryTerm:
+    """Buffer a layer's gradients are reduced from; with a wider reduce dtype, a copy in that dtype."""
+    element = ELEMENT_BYTES[reduce_dtype] if reduce_dtype else gradient_element
+    return MemoryTerm(
+        kind="gathered",
+        label="gradients of one unit before they are scattered",
+        size_bytes=where(share.gradients > 1, unit.block_params * element, 0),
+        formula="layer parameters × bytes",
+        inputs={"layer parameters": unit.block_params, "bytes": element},
+        source=FSDP2,
+    )
+
+
+def bucket_term(gradient_bytes: Int, share: Shares) -> MemoryTerm:
+    """DDP keeps gradients a second time, in the buckets it reduces (``gradient_as_bucket_view=False``)."""
+    return MemoryTerm(
+        kind="gradients",
+        label="DDP gradient buckets",
+        size_bytes=where(share.replicates > 1, gradient_bytes, 0),
+        formula="gradients",
+        inputs={},
+        source=DDP,
+    )

@@ -12,6 +12,7 @@ from hardware_db.gpu import Gpu
 from planner.dtypes import WeightFormat
 from planner.errors import UnsupportedError
 from planner.memory.blocks.decoder import transformer_block
+from planner.memory.blocks.litgpt import FIRST_ADAPTED_LAYER, PROMPT_TOKENS, litgpt_block
 from planner.memory.blocks.setting import AdapterBranch, AttentionKernel, Setting
 from planner.memory.blocks.tail import Tail, tail
 from planner.memory.frameworks import FrameworkTraits, LossKernel
@@ -19,6 +20,7 @@ from planner.memory.ops import Int, ceil_div, maximum
 from planner.memory.sharding import Shares
 from planner.memory.tape import ELEMENT_BYTES, Tape, TapeMemory
 from planner.memory.terms.adapters import LOW_RANK, is_target
+from planner.memory.versions import dequantises_to_fp16, saves_quantised_inputs, year
 from planner.model.architecture import (
     DenseMlp,
     GroupedQueryAttention,
@@ -33,36 +35,42 @@ PROMPT_METHODS = frozenset({"prompt-tuning", "p-tuning", "prefix-tuning"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockRun:
-    """One kind of layer: how many, what one costs, and whether its input is all that is kept."""
+    """One kind of layer: how many, what one costs, and what its checkpointing keeps."""
 
     count: Int
     memory: TapeMemory
-    checkpoint_bytes: Int
-    """Input of the layer, all that stays when it is checkpointed; 0: not checkpointed."""
+    checkpointing: str
+    input_bytes: Int
+    """The layer's input, kept where the layer is checkpointed."""
+
+    def kept_by_kind(self) -> dict[str, Int]:
+        """Bytes one layer keeps between forward and backward, by part of the layer."""
+        if self.checkpointing == "none":
+            return self.memory.saved_by_kind()
+        kept = {"layer inputs": self.input_bytes if self.checkpointing != "offload" else 0 * self.input_bytes}
+        if self.checkpointing == "selective":
+            kept["selected outputs"] = self.memory.selected_bytes
+        return kept
 
     @property
     def kept_bytes(self) -> Int:
-        """Saved between forward and backward, per layer."""
-        return self.memory.saved_bytes if not self.is_checkpointed else self.checkpoint_bytes
-
-    @property
-    def is_checkpointed(self) -> bool:
-        return not (isinstance(self.checkpoint_bytes, int) and self.checkpoint_bytes == 0)
+        return sum(self.kept_by_kind().values(), start=0)
 
     @property
     def forward_extra_bytes(self) -> Int:
         """Temporaries of the layer's forward pass beyond what it keeps."""
-        if self.is_checkpointed:
-            return self.memory.forward_peak_bytes - self.memory.saved_bytes
         return self.memory.forward_peak_bytes - self.memory.saved_bytes
 
     @property
     def backward_extra_bytes(self) -> Int:
         """Climb of the layer's backward pass (and recomputation) above what all layers keep."""
-        if self.is_checkpointed:
-            recompute = self.memory.forward_peak_bytes + self.memory.output_bytes
-            return maximum(self.memory.backward_peak_bytes, recompute)
-        return self.memory.backward_peak_bytes - self.memory.saved_bytes
+        if self.checkpointing == "none":
+            return self.memory.backward_peak_bytes - self.memory.saved_bytes
+        recompute = self.memory.forward_peak_bytes + self.memory.output_bytes
+        climb = maximum(self.memory.backward_peak_bytes, recompute)
+        if self.checkpointing == "selective":
+            return climb - self.memory.selected_bytes
+        return climb + (2 * self.input_bytes if self.checkpointing == "offload" else 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,9 +110,9 @@ def build_setting(
     gpu: Gpu | None,
 ) -> Setting:
     """Dtypes, kernels and sizes of the workload on one rank."""
-    compute = workload.compute_dtype
+    compute = "bf16" if workload.compute_dtype == "fp8" else workload.compute_dtype
     upcast = fmt.is_quantised and traits.upcasts_kbit_base and fmt.scheme == "bitsandbytes"
-    base = "fp32" if upcast else (compute if fmt.is_quantised else fmt.name)
+    base = "fp32" if upcast else (compute if fmt.is_quantised or traits.gathers_in_compute_dtype else fmt.name)
     stream = base
     norm_dtype = stream
     if workload.autocast and architecture.norm != "rmsnorm":
@@ -123,17 +131,36 @@ def build_setting(
         autocast=workload.autocast,
         weights_trained=full,
         norms_trained=full or workload.method in ("layernorm", "llama-adapter-v2"),
-        biases_trained=full,
         gradient_bytes=ELEMENT_BYTES[base],
         adapter=_branch(workload, traits, base),
-        dequantised_element_bytes=ELEMENT_BYTES[compute] if fmt.is_quantised else 0,
+        dequantised_element_bytes=_dequantised_bytes(workload, fmt),
+        saves_quantised_inputs=fmt.scheme == "bitsandbytes" and saves_quantised_inputs(workload),
+        quantised_head=traits.quantises_head and fmt.is_quantised,
         attention=kernel,
         masked=workload.padding_mask or traits.masks_attention,
         repeats_kv=_repeats_kv(workload, traits, kernel),
-        caches_kv=(workload.use_cache or (traits.keeps_outputs and traits.program == "transformers"))
-        and not checkpointed,
+        caches_kv=(workload.use_cache or _caches_by_default(traits)) and not checkpointed,
         fused_norms=traits.program in ("torchtitan", "unsloth"),
+        norm_weighs_in_fp32=traits.program == "litgpt" and (year(workload) or 2024) < 2024,
     )
+
+
+def _caches_by_default(traits: FrameworkTraits) -> bool:
+    if traits.caches_kv is not None:
+        return traits.caches_kv
+    return traits.keeps_outputs and traits.program == "transformers"
+
+
+def _dequantised_bytes(workload: TrainingWorkload, fmt: WeightFormat) -> int:
+    """Bytes per weight of the copy a quantised matmul makes.
+
+    bitsandbytes before 0.43 quantised from fp16, so it dequantises to fp16 and copies again for bf16.
+    """
+    if not fmt.is_quantised:
+        return 0
+    size = ELEMENT_BYTES[workload.compute_dtype]
+    twice = fmt.scheme == "bitsandbytes" and workload.compute_dtype == "bf16" and dequantises_to_fp16(workload)
+    return 2 * size if twice else size
 
 
 def _tokens(workload: TrainingWorkload) -> Int:
@@ -178,7 +205,7 @@ def _branch(workload: TrainingWorkload, traits: FrameworkTraits, base: str) -> A
         kind=kind,  # type: ignore[arg-type]
         rank=spec.rank,
         dtype=adapter_dtype(workload, traits, base),
-        dropout=spec.dropout,
+        dropout=traits.adapter_dropout if spec.dropout is None else spec.dropout,
         applies=applies,
     )
 
@@ -202,6 +229,7 @@ def run_step(
     prompted = workload.method in PROMPT_METHODS
     checkpointed = workload.gradient_checkpointing != "none"
     input_grad = full or prompted or (checkpointed and traits.input_gradients and workload.method != "layernorm")
+    prompted_layers = workload.method in ("adaption-prompt", "llama-adapter-v2")
     runs: list[BlockRun] = []
     left_frozen = workload.frozen_layers
     for index, group in enumerate(architecture.groups):
@@ -209,10 +237,17 @@ def run_step(
         if index == 0 and left_frozen:
             count = maximum(count - left_frozen, 0)
             input_grad = False
+        if prompted_layers and index == 0:
+            count = maximum(count - FIRST_ADAPTED_LAYER, 0)
+            if workload.method == "llama-adapter-v2":
+                plain = _run_block(architecture, group, workload, traits, setting, FIRST_ADAPTED_LAYER, True)
+                runs.append(plain)
+        if prompted_layers:
+            setting = replace(setting, prompt_tokens=PROMPT_TOKENS)
         if not input_grad and index == 0:
-            runs.append(_run_block(architecture, group, workload, setting, 1, False))
+            runs.append(_run_block(architecture, group, workload, traits, setting, 1, False))
             count = maximum(count - 1, 0)
-        runs.append(_run_block(architecture, group, workload, setting, count, True))
+        runs.append(_run_block(architecture, group, workload, traits, setting, count, True))
     end = tail(
         architecture,
         setting,
@@ -222,8 +257,6 @@ def run_step(
         kernel=_loss_kernel(workload, traits),
     )
     stream = setting.tokens * architecture.hidden_size * ELEMENT_BYTES[setting.stream_dtype]
-    if workload.gradient_checkpointing == "offload":
-        runs = [replace(run, checkpoint_bytes=run.checkpoint_bytes) for run in runs]
     return StepMemory(runs=tuple(runs), tail=end, stream_bytes=stream)
 
 
@@ -231,6 +264,7 @@ def _run_block(
     architecture: ModelArchitecture,
     group: LayerGroup,
     workload: TrainingWorkload,
+    traits: FrameworkTraits,
     setting: Setting,
     count: Int,
     needs_grad: bool,
@@ -242,9 +276,14 @@ def _run_block(
     x = tape.input(
         "hidden states", setting.tokens * width, setting.stream_dtype, needs_grad=needs_grad, external=checkpointed
     )
-    output = transformer_block(tape, x, group, architecture, setting)
-    boundary = setting.tokens * width * ELEMENT_BYTES[setting.stream_dtype] if checkpointed else 0
-    return BlockRun(count=count, memory=tape.run(output), checkpoint_bytes=boundary)
+    program = litgpt_block if traits.program == "litgpt" else transformer_block
+    output = program(tape, x, group, architecture, setting)
+    return BlockRun(
+        count=count,
+        memory=tape.run(output),
+        checkpointing=workload.gradient_checkpointing,
+        input_bytes=setting.tokens * width * ELEMENT_BYTES[setting.stream_dtype],
+    )
 
 
 def _supported(group: LayerGroup, architecture: ModelArchitecture) -> None:

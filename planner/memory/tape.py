@@ -59,6 +59,7 @@ class Node:
     forward_scratch_bytes: Int
     backward_scratch_bytes: Int
     weight_gradient_bytes: Int
+    is_matmul: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +74,8 @@ class TapeMemory:
     """Highest point of the backward pass: saved tensors not yet released, gradients and scratch."""
     held_bytes: Int
     """Tensors a Python name holds to the end of the forward pass that autograd does not save."""
+    selected_bytes: Int
+    """Kept by operator-level selective checkpointing: fused attention and every second matmul."""
     output_bytes: Int
     weight_gradient_bytes: Int
 
@@ -116,6 +119,7 @@ class Tape:
         forward_scratch_bytes: Int = 0,
         backward_scratch_bytes: Int = 0,
         weight_gradient_bytes: Int = 0,
+        is_matmul: bool = False,
     ) -> Tensor:
         """Record an operation with a new output storage; ``saves_bytes`` are extras such as a log-sum-exp."""
         needs_grad = trainable or any(tensor.needs_grad for tensor in inputs)
@@ -138,6 +142,7 @@ class Tape:
                 forward_scratch_bytes,
                 backward_scratch_bytes,
                 weight_gradient_bytes,
+                is_matmul,
             )
         )
         return output
@@ -166,11 +171,23 @@ class Tape:
             forward_peak_bytes=forward_peak,
             backward_peak_bytes=backward_peak,
             held_bytes=_total(dict.fromkeys(storage for storage in self.held if storage not in set(saved))),
+            selected_bytes=self._selected_bytes(),
             output_bytes=output.size_bytes,
             weight_gradient_bytes=sum(
                 (node.weight_gradient_bytes for node in self.nodes if node.output.needs_grad), start=0
             ),
         )
+
+    def _selected_bytes(self) -> Int:
+        matmuls = [node.output.storage for node in self.nodes if node.is_matmul]
+        attention = [
+            storage
+            for node in self.nodes
+            if node.name == "attention output" and node.saved
+            for storage in (node.output.storage, *node.saved)
+            if storage.name.startswith("attention output")
+        ]
+        return _total(dict.fromkeys((*matmuls[::2], *attention)))
 
     def _forward_peak(self, saved: set[Storage], output: Tensor) -> Int:
         held = saved | set(self.held) | {output.storage}

@@ -192,8 +192,8 @@ def _text_reader(wrapper: ConfigReader) -> ConfigReader:
         return ConfigReader({**wrapper.values, "model_type": implied})
     values = dict(wrapper.sub("text_config").values)
     kind = values.get("model_type") or implied
-    if "tie_word_embeddings" in wrapper.values:
-        values.setdefault("tie_word_embeddings", wrapper.values["tie_word_embeddings"])
+    if wrapper.has("tie_word_embeddings"):
+        values["tie_word_embeddings"] = wrapper.raw("tie_word_embeddings")
     return ConfigReader({**values, "model_type": kind}, defaults=_nested_defaults(kind))
 
 

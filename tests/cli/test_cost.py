@@ -107,6 +107,13 @@ def test_pretraining_gpt3(run_plan: RunPlan) -> None:
         assert run["usd"] == pytest.approx(run["gpu_hours"] * run["usd_per_gpu_hour"])
 
 
+def test_too_few_gpus_for_the_training_states_are_said(run_plan: RunPlan) -> None:
+    assert "cannot hold" in run_plan("pretrain", "--params", "175B", "--gpu", "h100", "--num-gpus", "8").stderr
+    assert (
+        "cannot hold" not in run_plan("pretrain", "--params", "175B", "--gpu", "h100", "--num-gpus", "64").stderr
+    )
+
+
 def test_pretraining_takes_the_active_parameters_of_a_model(run_plan: RunPlan) -> None:
     dense = json.loads(run_plan("pretrain", "--model", "meta-llama/Llama-3.1-70B", "--json").stdout)
     assert dense["num_tokens"] == 20 * dense["num_params"]

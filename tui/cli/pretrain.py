@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from decimal import Decimal
 
 import click
@@ -13,8 +14,10 @@ from planner.economics import assumptions, pretraining, rent
 from planner.economics import energy as energy_of
 from planner.economics.energy import Site
 from planner.errors import ExitCode, RequestError
+from planner.memory import rule
 from planner.units import TERA, format_count
 from tui.cli.options import COUNT, INT, USD
+from tui.cli.output import report_warnings
 from tui.render import costs, pretrain
 from tui.render.listing import render
 
@@ -63,6 +66,7 @@ def command(
     answer = pretrain.Answer(
         num_params=num_params, num_tokens=num_tokens, tokens_given=tokens is not None, flops=flops, runs=runs
     )
+    report_warnings(note for run in runs for note in _too_few(run, num_params))
     if as_json:
         import json
 
@@ -72,6 +76,13 @@ def command(
         if mfu is None:
             click.echo(costs.described(assumptions.MFU))
     return int(ExitCode.OK)
+
+
+def _too_few(run: pretrain.Run, num_params: int) -> Iterator[str]:
+    """Says where the GPUs together cannot hold the training states, by the documents' 24 bytes per parameter."""
+    needed = -(-rule.training(num_params).expected_bytes // run.gpu.memory_bytes)
+    if needed > run.num_gpus:
+        yield f"{run.num_gpus} {run.gpu.name} cannot hold the training states: 24 B per parameter take {needed}"
 
 
 def _num_params(params: int | None, model: str | None) -> int:

@@ -26,8 +26,8 @@ _COLUMNS = (
     Column(title="USD", right=True),
     Column(title="hours", right=True),
     Column(title="USD/h", right=True),
-    Column(title="USD/month", right=True),
-    Column(title="USD/M tokens", right=True),
+    Column(title="USD/month", right=True, optional=True),
+    Column(title="USD/M tokens", right=True, optional=True),
     Column(title="from"),
 )
 

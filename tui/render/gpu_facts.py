@@ -17,11 +17,11 @@ _COLUMNS = (
     Column(title="memory", right=True),
     Column(title="bandwidth", right=True),
     Column(title="bf16 TFLOP/s", right=True),
-    Column(title="fp32 TFLOP/s", right=True),
-    Column(title="TDP W", right=True),
-    Column(title="release"),
+    Column(title="fp32 TFLOP/s", right=True, optional=True),
+    Column(title="TDP W", right=True, optional=True),
+    Column(title="release", optional=True),
     Column(title="USD/h", right=True),
-    Column(title="price as of"),
+    Column(title="price as of", optional=True),
 )
 _UNKNOWN = "-"
 _MARKS = "~ derived or confirmed by no source; USD/h is the cheapest on-demand GPU-hour known"

@@ -17,6 +17,8 @@ class Column:
     title: str
     right: bool = False
     """Numbers are aligned to the right."""
+    optional: bool = False
+    """Left out, the last one first, where a terminal is too narrow."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,20 +62,54 @@ def _csv(listing: Listing) -> str:
     return text.getvalue().rstrip("\n")
 
 
+_PADDING = 3
+_WRAPS_FROM = 28
+"""A text column may be squeezed to this width; numbers and the first column never are."""
+
+
+def _fitted(listing: Listing, width: int) -> Listing:
+    """The listing without the optional columns that ``width`` has no room for."""
+    kept = list(range(len(listing.columns)))
+    while kept and _natural_width(listing, kept) > width:
+        optional = [index for index in kept if listing.columns[index].optional]
+        if not optional:
+            break
+        kept.remove(optional[-1])
+    if len(kept) == len(listing.columns):
+        return listing
+    missing = ", ".join(column.title for index, column in enumerate(listing.columns) if index not in kept)
+    return Listing(
+        columns=tuple(listing.columns[index] for index in kept),
+        rows=tuple(tuple(row[index] for index in kept) for row in listing.rows),
+        title=listing.title,
+        notes=(*listing.notes, f"no room for {missing}"),
+    )
+
+
+def _natural_width(listing: Listing, kept: Sequence[int]) -> int:
+    total = 0
+    for index in kept:
+        column = listing.columns[index]
+        widest = max(len(column.title), *(len(row[index]) for row in listing.rows), 0)
+        total += _PADDING + (widest if column.right or index == 0 else min(widest, _WRAPS_FROM))
+    return total
+
+
 def _rich(listing: Listing) -> str:
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    console = Console()
+    listing = _fitted(listing, console.width)
     title = Text(listing.title) if listing.title else None
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
-    for column in listing.columns:
+    for index, column in enumerate(listing.columns):
         justify: Literal["left", "right"] = "right" if column.right else "left"
-        table.add_column(column.title, justify=justify, no_wrap=column.right, overflow="fold")
+        table.add_column(column.title, justify=justify, no_wrap=column.right or index == 0, overflow="fold")
     for row in listing.rows:
         table.add_row(*(Text(cell) for cell in row))
-    console = Console()
     with console.capture() as captured:
         console.print(table)
         for note in listing.notes:

@@ -49,10 +49,16 @@ class Answer:
 
 def listing(answer: Answer) -> Listing:
     columns = (
-        Column(title="GPU"), Column(title="GPU-hours", right=True), Column(title="low-high", right=True),
-        Column(title="days", right=True), Column(title="USD/GPU-h", right=True), Column(title="USD", right=True),
-        Column(title="MWh", right=True), Column(title="t CO2e", right=True), Column(title="price"),
-    )  # fmt: skip
+        Column(title="GPU"),
+        Column(title="GPU-hours", right=True),
+        Column(title="low-high", right=True, optional=True),
+        Column(title="days", right=True),
+        Column(title="USD/GPU-h", right=True),
+        Column(title="USD", right=True),
+        Column(title="MWh", right=True, optional=True),
+        Column(title="t CO2e", right=True, optional=True),
+        Column(title="price", optional=True),
+    )
     rows = tuple(_row(run) for run in answer.runs)
     per_param = answer.num_tokens / answer.num_params
     tokens = "as asked" if answer.tokens_given else f"compute-optimal, {pretraining.CHINCHILLA.url}"

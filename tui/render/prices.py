@@ -36,10 +36,16 @@ def listing(
 ) -> Listing:
     """One line per offer. ``gpu_names`` empty leaves the GPU out; ``reasons`` adds why a row is put aside."""
     columns = [
-        Column(title="USD/GPU-h", right=True), Column(title="USD/h", right=True), Column(title="GPUs", right=True),
-        Column(title="provider"), Column(title="instance"), Column(title="region"), Column(title="kind"),
-        Column(title="as of"), Column(title="age"),
-    ]  # fmt: skip
+        Column(title="USD/GPU-h", right=True),
+        Column(title="USD/h", right=True, optional=True),
+        Column(title="GPUs", right=True),
+        Column(title="provider"),
+        Column(title="instance", optional=True),
+        Column(title="region", optional=True),
+        Column(title="kind"),
+        Column(title="as of", optional=True),
+        Column(title="age"),
+    ]
     if gpu_names:
         columns.insert(0, Column(title="GPU"))
     if reasons:

@@ -6,7 +6,7 @@ from planner.citation import Citation
 from planner.memory.blocks.operators import Weight, add, cast, dropout, linear, mul, scale
 from planner.memory.blocks.setting import Setting
 from planner.memory.ops import Int
-from planner.memory.tape import Tape, Tensor
+from planner.memory.tape import ELEMENT_BYTES, Tape, Tensor
 from planner.model.architecture import Linear
 
 PEFT_LORA = Citation(
@@ -32,7 +32,7 @@ def adapted_linear(tape: Tape, x: Tensor, module: Linear, setting: Setting, *, s
             return _ia3(tape, base, out_features, setting)
         if branch.kind == "vera":
             return _vera(tape, x, base, out_features, rows, setting)
-        return _scale_shift(tape, base, out_features, setting)
+        return scale_shift(tape, base, out_features, setting)
     finally:
         tape.kind = outer
 
@@ -42,6 +42,7 @@ def _base(tape: Tape, x: Tensor, module: Linear, setting: Setting, num_params: I
         num_params=num_params,
         trainable=setting.weights_trained,
         gradient_bytes=setting.gradient_bytes,
+        saves_input=setting.saves_quantised_inputs and module.is_module,
         dequantised_bytes=num_params * setting.dequantised_element_bytes if module.is_module else 0,
     )
     inner = cast(tape, x, setting.compute_dtype)
@@ -102,7 +103,7 @@ def _vera(tape: Tape, x: Tensor, base: Tensor, out_features: Int, rows: Int, set
     return cast(tape, add(tape, base, update, name="linear + VeRA"), base.dtype)
 
 
-def _scale_shift(tape: Tape, base: Tensor, out_features: Int, setting: Setting) -> Tensor:
+def scale_shift(tape: Tape, base: Tensor, out_features: Int, setting: Setting) -> Tensor:
     """(base + bias) · scale with both trained (LLaMA-Adapter v2): keeps the biased output."""
     shift = tape.op("adapter_bias", (), out_features, base.dtype, trainable=True)
     shifted = tape.op("biased output", (base, shift), base.elements, base.dtype, passes_gradient=False)
@@ -120,6 +121,4 @@ def _times_vector(tape: Tape, x: Tensor, vector: Tensor, name: str) -> Tensor:
 
 
 def _bytes(dtype: str) -> int:
-    from planner.memory.tape import ELEMENT_BYTES
-
     return ELEMENT_BYTES[dtype]

@@ -12,6 +12,7 @@ from planner.memory.blocks.adapted import adapted_linear
 from planner.memory.blocks.operators import (
     activation,
     add,
+    capped_attention,
     cast,
     eager_attention,
     efficient_attention,
@@ -33,12 +34,17 @@ from planner.model.architecture import (
 )
 
 
+def caps_attention(architecture: ModelArchitecture) -> bool:
+    """Whether attention scores pass a tanh, which no fused kernel of PyTorch offers (Gemma 2)."""
+    return architecture.model_type == "gemma2"
+
+
 def norm(tape: Tape, x: Tensor, width: int, architecture: ModelArchitecture, setting: Setting) -> Tensor:
     """The model's norm over ``width`` features."""
     if architecture.norm == "rmsnorm" and not setting.fused_norms:
         out = rms_norm(
             tape, x, width, trainable=setting.norms_trained, gradient_bytes=setting.gradient_bytes,
-            upcast=setting.norm_upcast,
+            upcast=setting.norm_upcast, weighs_in_fp32=setting.norm_weighs_in_fp32,
         )  # fmt: skip
     else:
         vectors = {"rmsnorm": 1, "layernorm": 2, "layernorm-no-bias": 1, "layernorm-no-params": 0}[
@@ -110,7 +116,14 @@ def mixer(tape: Tape, x: Tensor, group: LayerGroup, architecture: ModelArchitect
         v = tape.op("cached values", (v,), v.elements, v.dtype)
         tape.hold(k)
         tape.hold(v)
-    out = _attend(tape, q, k, v, attention, setting, keys=setting.seq)
+    if caps_attention(architecture):
+        scores = setting.batch * (attention.num_attention_heads // setting.tp) * setting.seq * setting.seq
+        repeats = attention.num_attention_heads // attention.num_key_value_heads
+        k = repeat_heads(tape, k, repeats, name="repeated keys")
+        v = repeat_heads(tape, v, repeats, name="repeated values")
+        out = capped_attention(tape, q, k, v, scores=scores)
+    else:
+        out = _attend(tape, q, k, v, attention, setting, keys=setting.seq)
     return adapted_linear(tape, out, modules[-1], setting, shards="in")
 
 

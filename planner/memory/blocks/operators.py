@@ -31,6 +31,8 @@ class Weight:
     trainable: bool
     gradient_bytes: int = 2
     """Bytes per parameter of its gradient."""
+    saves_input: bool = False
+    """bitsandbytes before 0.43.2 kept the input of frozen 4-bit matmuls for nothing."""
     dequantised_bytes: Int = 0
     """Temporary copy of a quantised weight in the compute dtype, forward and backward; 0: none."""
 
@@ -42,7 +44,8 @@ def linear(tape: Tape, name: str, x: Tensor, out_elements: Int, dtype: str, weig
         (x,),
         out_elements,
         dtype,
-        saves=(x,) if weight.trainable else (),
+        is_matmul=True,
+        saves=(x,) if weight.trainable or weight.saves_input else (),
         trainable=weight.trainable,
         forward_scratch_bytes=weight.dequantised_bytes,
         backward_scratch_bytes=weight.dequantised_bytes,
@@ -92,19 +95,37 @@ def dropout(tape: Tape, x: Tensor, probability: float) -> Tensor:
 
 
 def rms_norm(
-    tape: Tape, x: Tensor, width: Int, *, trainable: bool, gradient_bytes: int = 2, upcast: bool = True
+    tape: Tape,
+    x: Tensor,
+    width: Int,
+    *,
+    trainable: bool,
+    gradient_bytes: int = 2,
+    upcast: bool = True,
+    weighs_in_fp32: bool = False,
 ) -> Tensor:
-    """RMSNorm as modelling code writes it: x in fp32, x², mean, rsqrt, x·rsqrt, back to x's dtype, times the weight.
+    """RMSNorm as modelling code writes it: x in fp32, x², mean, rsqrt, x·rsqrt, back to x's dtype, times weight.
 
     Saves the fp32 copy and one rsqrt per row; the normalised x too when the weight is trained. Without
-    ``upcast`` (early litgpt) all of it stays in x's dtype.
+    ``upcast`` all of it stays in x's dtype; with ``weighs_in_fp32`` the weight multiplies before the cast back.
     """
     wide = cast(tape, x, "fp32", name="norm input in fp32") if upcast else x
     rows = x.elements // width
     squares = tape.op("squares", (wide,), wide.elements, wide.dtype, saves=(wide,))
     variance = tape.op("rsqrt", (squares,), rows, wide.dtype, saves_output=True)
     normed = tape.op("normed", (wide, variance), wide.elements, wide.dtype, saves=(wide, variance))
-    back = cast(tape, normed, x.dtype, name="normed")
+    back = normed if weighs_in_fp32 else cast(tape, normed, x.dtype, name="normed")
+    if weighs_in_fp32:
+        weighted = tape.op(
+            "norm output in fp32",
+            (back,),
+            x.elements,
+            back.dtype,
+            saves=(back,) if trainable else (),
+            trainable=trainable,
+            weight_gradient_bytes=width * gradient_bytes if trainable else 0,
+        )
+        return cast(tape, weighted, x.dtype, name="norm output")
     return tape.op(
         "norm output",
         (back,),
@@ -196,6 +217,16 @@ def eager_attention(
     probabilities = softmax(tape, shifted, dtype="fp32" if softmax_in_fp32 else None)
     dropped = dropout(tape, cast(tape, probabilities, q.dtype), probability)
     mixed = tape.op("context", (dropped, v), q.elements, q.dtype, saves=(dropped, v))
+    return tape.op("attention output", (mixed,), q.elements, q.dtype)
+
+
+def capped_attention(tape: Tape, q: Tensor, k: Tensor, v: Tensor, *, scores: Int) -> Tensor:
+    """Eager attention with tanh soft-capping (Gemma 2): also keeps the tanh's output, B·H·S·S in q's dtype."""
+    raw = scale(tape, tape.op("scores", (q, k), scores, q.dtype, saves=(q, k)), name="scores")
+    capped = tape.op("capped scores", (scale(tape, raw),), scores, q.dtype, saves_output=True)
+    masked = scale(tape, scale(tape, capped), name="masked scores")
+    probabilities = cast(tape, softmax(tape, masked, dtype="fp32"), q.dtype, name="probabilities")
+    mixed = tape.op("context", (probabilities, v), q.elements, q.dtype, saves=(probabilities, v))
     return tape.op("attention output", (mixed,), q.elements, q.dtype)
 
 

@@ -44,7 +44,6 @@ class Setting:
     autocast: bool
     weights_trained: bool
     norms_trained: bool
-    biases_trained: bool
     gradient_bytes: int
     adapter: AdapterBranch | None
     dequantised_element_bytes: int
@@ -58,6 +57,11 @@ class Setting:
     dropout: float = 0.0
     fused_norms: bool = False
     norm_upcast: bool = True
+    norm_weighs_in_fp32: bool = False
+    saves_quantised_inputs: bool = False
+    quantised_head: bool = False
+    prompt_tokens: int = 0
+    """Trained tokens every layer attends to on the side (LLaMA-Adapter)."""
 
     @property
     def tokens(self) -> Int:

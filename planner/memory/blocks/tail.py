@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from planner.citation import Citation
 from planner.memory.blocks.decoder import norm
-from planner.memory.blocks.operators import Weight, cast, linear
+from planner.memory.blocks.operators import Weight, cast, linear, scale
 from planner.memory.blocks.setting import Setting
 from planner.memory.frameworks import LossKernel
 from planner.memory.ops import Int, ceil_div, minimum, where
@@ -35,6 +35,10 @@ class Tail:
     """What the end of the model costs on one rank."""
 
     memory: TapeMemory
+    stranded_bytes: Int = 0
+    """Blocks freed on the way that fit nothing that follows: half-precision logits among fp32 tensors."""
+    returns_stranded: bool = True
+    """The half-precision logits are what the model returns."""
     logits_bytes: Int
     """Logits as the model returns them; they outlive the step where the loop keeps ``outputs``."""
     formula: str
@@ -58,15 +62,26 @@ def tail(
     hidden = norm(tape, x, width, architecture, setting)
     tape.kind = "logits and loss"
     weight = Weight(
-        num_params=vocabulary * width // setting.tp, trainable=head_trained, gradient_bytes=setting.gradient_bytes
+        num_params=vocabulary * width // setting.tp,
+        trainable=head_trained,
+        gradient_bytes=setting.gradient_bytes,
+        saves_input=setting.saves_quantised_inputs and setting.quantised_head,
+        dequantised_bytes=(
+            vocabulary * width * setting.dequantised_element_bytes // setting.tp if setting.quantised_head else 0
+        ),
     )
     if kernel in ("chunked", "fused"):
         return _chunked(tape, hidden, weight, tokens, vocabulary, setting)
     dtype = setting.compute_dtype if setting.autocast else head_dtype
     logits = linear(tape, "logits", cast(tape, hidden, dtype), tokens * vocabulary // setting.tp, dtype, weight)
-    tape.hold(logits)
     returned = logits
+    if kernel == "upcast":
+        tape.hold(logits)
     scores = logits
+    if architecture.logit_softcap is not None:
+        capped = scale(tape, logits, name="scaled logits")
+        capped = tape.op("tanh", (capped,), logits.elements, logits.dtype, saves_output=True)
+        logits = returned = scores = scale(tape, capped, name="capped logits")
     if kernel == "split-head":
         return _split_head(tape, logits, setting)
     if kernel != "same-dtype":
@@ -75,10 +90,13 @@ def tail(
     if kernel == "upcast-shift-copy":
         returned = scores
         scores = tape.op("shifted logits", (scores,), scores.elements, scores.dtype)
+        tape.hold(scores)
     log_probabilities = tape.op("log-softmax", (scores,), scores.elements, scores.dtype, saves_output=True)
     loss = tape.op("loss", (log_probabilities,), 1, "fp32", saves=(log_probabilities,))
     return Tail(
         memory=tape.run(loss),
+        stranded_bytes=logits.size_bytes if logits.dtype != scores.dtype else 0,
+        returns_stranded=returned is logits,
         logits_bytes=returned.size_bytes,
         formula=f"T × V × {ELEMENT_BYTES[scores.dtype]} (log-softmax saved for its gradient)",
         source=CAUSAL_LM_LOSS,
@@ -89,8 +107,13 @@ SPLIT_HEAD_ROWS = 128
 
 
 def _split_head(tape: Tape, logits: Tensor, setting: Setting) -> Tail:
-    """Logits and losses in runs of 128 tokens: the gradient of a run appears as its log-softmax goes."""
+    """Logits and losses in runs of 128 tokens: the gradient of a run appears as its log-softmax goes.
+
+    Fabric hands outputs on in fp32, so the logits the loop holds and all that follows them are fp32.
+    """
     rows = minimum(setting.batch * SPLIT_HEAD_ROWS, setting.tokens)
+    logits = cast(tape, logits, "fp32", name="logits in fp32")
+    tape.hold(logits)
     run_bytes = logits.size_bytes // setting.tokens * rows
     loss = tape.op(
         "log-softmax",
@@ -104,7 +127,7 @@ def _split_head(tape: Tape, logits: Tensor, setting: Setting) -> Tail:
     return Tail(
         memory=tape.run(loss),
         logits_bytes=logits.size_bytes,
-        formula="T × V × 2 (log-softmax saved for its gradient, released run by run)",
+        formula="T × V × 4 (log-softmax saved for its gradient, released run by run)",
         source=LITGPT_HEAD,
     )
 

@@ -87,7 +87,9 @@ def phimoe(cfg: ConfigReader) -> ModelArchitecture:
         o_bias=bias,
         norm="layernorm",
         lm_head_bias=cfg.flag("lm_head_bias"),
-        moe=MoeTraits(mlp=moe_of(cfg, width=cfg.size("intermediate_size")), router_name="router"),
+        moe=MoeTraits(
+            mlp=moe_of(cfg, width=cfg.size("intermediate_size")), router_name="router", router_is_module=True
+        ),
         window=lambda index: window,
     )
     return build(cfg, traits)

@@ -25,7 +25,7 @@ from planner.model.families.hybrid import (
 )
 
 _NEMOTRON_LETTERS = {"M": "mamba", "*": "attention", "-": "mlp", "E": "moe"}
-_NEMOTRON_WORDS = {"linear_attention": "mamba", "full_attention": "attention"}
+_RENAMED_IN_TRANSFORMERS_5 = {"linear_attention": "mamba", "full_attention": "attention"}
 
 
 def mamba2_parts(
@@ -92,7 +92,7 @@ def _nemotron_kinds(cfg: ConfigReader) -> tuple[str, ...]:
     words = cfg.texts("layers_block_type")
     if words is None:
         words = tuple(_NEMOTRON_LETTERS.get(letter, letter) for letter in cfg.text("hybrid_override_pattern"))
-    kinds = tuple(_NEMOTRON_WORDS.get(word, word) for word in words)
+    kinds = tuple(_RENAMED_IN_TRANSFORMERS_5.get(word, word) for word in words)
     unknown = set(kinds) - set(_NEMOTRON_LETTERS.values())
     if unknown or not kinds or len(kinds) > 10_000:
         raise RequestError("hybrid_override_pattern in config.json is not made of M, *, - and E")
@@ -133,8 +133,9 @@ def granite_hybrid(cfg: ConfigReader) -> ModelArchitecture:
     heads = cfg.size("mamba_n_heads", default=128)
     inner = d * cfg.size("mamba_expand", default=2)
     head_dim = inner // heads if cfg.raw("mamba_d_head") in (None, "auto") else cfg.size("mamba_d_head")
-    kinds = cfg.texts("layer_types", "layers_block_type")
-    if kinds is None or len(kinds) < cfg.layers() or set(kinds) - {"mamba", "attention"}:
+    words = cfg.texts("layer_types", "layers_block_type") or ()
+    kinds = tuple(_RENAMED_IN_TRANSFORMERS_5.get(word, word) for word in words)
+    if len(kinds) < cfg.layers() or set(kinds) - {"mamba", "attention"}:
         raise cfg.refuse("a Granite hybrid without layer_types of mamba and attention")
     mixers = {
         "mamba": mamba2_parts(

@@ -1,0 +1,63 @@
+"""What the versions a request names say about the libraries it does not name."""
+
+from __future__ import annotations
+
+import re
+
+from planner.request import TrainingWorkload
+
+_PAIR = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?")
+_BITSANDBYTES = re.compile(r"(?:bnb|bitsandbytes)\s*v?(\d+)\.(\d+)(?:\.(\d+))?")
+_YEAR = re.compile(r"\b(20\d\d)\b")
+
+
+def release(text: str | None) -> tuple[int, int, int] | None:
+    """First version number of ``text`` as (major, minor, patch)."""
+    match = _PAIR.search(text or "")
+    return _numbers(match) if match else None
+
+
+def torch_before(workload: TrainingWorkload, major: int, minor: int) -> bool:
+    """True only where the request names an older torch."""
+    found = release(workload.torch_version)
+    return found is not None and found[:2] < (major, minor)
+
+
+def year(workload: TrainingWorkload) -> int | None:
+    """A year the framework version mentions."""
+    match = _YEAR.search(workload.framework_version or "")
+    return int(match.group(1)) if match else None
+
+
+def saves_quantised_inputs(workload: TrainingWorkload) -> bool:
+    """bitsandbytes before 0.43.2 (July 2024) kept the input of every frozen 4-bit matmul.
+
+    Source: https://github.com/bitsandbytes-foundation/bitsandbytes/pull/1270
+    """
+    return _bitsandbytes_before(workload, (0, 43, 2), torch=(2, 4))
+
+
+def dequantises_to_fp16(workload: TrainingWorkload) -> bool:
+    """bitsandbytes before 0.43 (March 2024) cast weights to fp16 before quantising, whatever the compute dtype.
+
+    Source: https://github.com/bitsandbytes-foundation/bitsandbytes/blob/0.42.0/bitsandbytes/nn/modules.py
+    """
+    return _bitsandbytes_before(workload, (0, 43, 0), torch=(2, 2))
+
+
+def _bitsandbytes_before(
+    workload: TrainingWorkload, bound: tuple[int, int, int], *, torch: tuple[int, int]
+) -> bool:
+    """By the version the request names, else by the age of its torch, else by the year of its framework."""
+    match = _BITSANDBYTES.search(workload.framework_version or "")
+    if match:
+        return _numbers(match) < bound
+    if workload.torch_version:
+        return torch_before(workload, *torch)
+    named = year(workload)
+    return named is not None and named < 2024
+
+
+def _numbers(match: re.Match[str]) -> tuple[int, int, int]:
+    major, minor, patch = match.groups()
+    return int(major), int(minor), int(patch or 0)
