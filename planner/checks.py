@@ -149,7 +149,7 @@ def check_training(workload: TrainingWorkload) -> None:
     targets = workload.adapter.target_modules
     if not isinstance(targets, str) and not all(target.strip() for target in targets):
         raise RequestError("a LoRA target is empty", hint="name modules, such as q_proj,v_proj, or all-linear")
-    if not targets and workload.method in vocabulary.RANKED_METHODS and workload.method != "galore":
+    if not targets and workload.method in vocabulary.RANKED_METHODS:
         raise RequestError("no LoRA targets are named", hint="name modules, such as q_proj,v_proj, or all-linear")
     check_trainable(workload.method, workload.weight_dtype)
     if workload.attention == "flash-attention-2" and workload.compute_dtype == "fp32" and not workload.autocast:

@@ -2,27 +2,12 @@
 
 from __future__ import annotations
 
-FULL_METHODS = ("full", "layernorm", "mezo", "galore")
-"""Methods that update base weights in place (galore keeps a projected optimizer state)."""
-ADAPTER_METHODS = (
-    "lora",
-    "qlora",
-    "dora",
-    "rslora",
-    "adalora",
-    "vera",
-    "ia3",
-    "prompt-tuning",
-    "prefix-tuning",
-    "p-tuning",
-    "bottleneck",
-    "adaption-prompt",
-    "llama-adapter-v2",
-)
-METHODS = FULL_METHODS + ADAPTER_METHODS
-RANKED_METHODS = ("lora", "qlora", "dora", "rslora", "adalora", "vera", "galore")
+FULL_METHODS = ("full", "layernorm", "mezo")
+"""Methods that update base weights in place."""
+RANKED_METHODS = ("lora", "qlora", "rslora", "lora+", "pissa", "dora", "qdora", "adalora", "vera")
 PROMPT_METHODS = ("prompt-tuning", "prefix-tuning", "p-tuning", "adaption-prompt", "llama-adapter-v2")
-QUANTISED_METHODS = ("qlora",)
+QUANTISED_METHODS = ("qlora", "qdora")
+METHODS = (*FULL_METHODS, *RANKED_METHODS, *PROMPT_METHODS, "ia3", "bottleneck")
 
 OPTIMIZERS = (
     "adamw",
@@ -36,8 +21,9 @@ OPTIMIZERS = (
     "adafactor",
     "lion",
     "lion-8bit",
+    "paged-lion-8bit",
     "muon",
-    "galore-adamw",
+    "galore",
 )
 CHECKPOINTING = ("none", "full", "selective", "offload")
 ATTENTION = ("eager", "sdpa", "flash-attention-2")
@@ -47,7 +33,7 @@ ENGINES = ("transformers", "vllm", "sglang", "llama.cpp", "litgpt", "autoawq")
 CPU_OFFLOAD = ("none", "optimizer", "parameters", "nvme")
 PIPELINE_SCHEDULES = ("gpipe", "1f1b", "interleaved-1f1b", "zero-bubble")
 COMPUTE_DTYPES = ("fp32", "bf16", "fp16")
-KV_CACHE_DTYPES = ("fp32", "bf16", "fp16", "fp8", "int8", "int4")
+KV_CACHE_DTYPES = ("fp32", "bf16", "fp16", "fp8", "int8", "int4", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
 
 TRAINABLE_FORMATS = ("fp32", "bf16", "fp16")
 """Storage formats autograd can update. Everything else only carries adapters."""

@@ -36,8 +36,11 @@ def output_of(command: str) -> str:
 
 
 def table_of(name: str) -> str:
-    """The first table of a Markdown file."""
-    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+    """The first table of a Markdown file; nothing while there is no such file."""
+    path = ROOT / name
+    if not path.is_file():
+        return ""
+    lines = path.read_text(encoding="utf-8").splitlines()
     start = next(number for number, line in enumerate(lines) if line.startswith("|"))
     end = next((number for number in range(start, len(lines)) if not lines[number].startswith("|")), len(lines))
     return "\n".join(lines[start:end]) + "\n"

@@ -144,7 +144,8 @@ def _at_32_bits(estimate: Estimate) -> str:
 def _counts_by_rule(fits: tuple[Fit, ...]) -> str:
     held = [fit for fit in fits if fit.estimate.tier is Tier.RULE and fit.verdict is not Verdict.DOES_NOT_FIT]
     held = [fit for fit in held if fit.gpu.id in REFERENCE_GPUS] or held
-    return "".join(f", {fit.num_gpus} x {fit.gpu.name}" for fit in held)
+    names = ", ".join(f"{fit.num_gpus} x {fit.gpu.name}" for fit in held)
+    return f", held by {names}" if names else ""
 
 
 def _row(fit: Fit) -> tuple[str, ...]:
