@@ -69,6 +69,17 @@ def _command(spec: RunSpec, spec_path: Path, report_path: Path) -> list[str]:
     if spec.runner != "accelerate":
         return [sys.executable, *module]
     processes = str(spec.parallelism.num_gpus)
+    if spec.device == "cpu":
+        # accelerate starts several CPU processes through MPI only; torchrun is what it wraps on GPUs.
+        return [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc-per-node",
+            processes,
+            *module,
+        ]
     launch = [
         sys.executable,
         "-m",
@@ -78,9 +89,8 @@ def _command(spec: RunSpec, spec_path: Path, report_path: Path) -> list[str]:
         "--num_machines",
         "1",
     ]
-    kind = ["--cpu"] if spec.device == "cpu" else []
-    several = ["--multi_gpu"] if spec.parallelism.num_gpus > 1 and spec.device == "cuda" else []
-    return [*launch, *kind, *several, "--mixed_precision", "no", "--dynamo_backend", "no", *module]
+    several = ["--multi_gpu"] if spec.parallelism.num_gpus > 1 else []
+    return [*launch, *several, "--mixed_precision", "no", "--dynamo_backend", "no", *module]
 
 
 def _child_environment() -> dict[str, str]:

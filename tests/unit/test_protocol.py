@@ -1,0 +1,108 @@
+"""A run in a fresh process: what it reports, and what is made of a child that fails, is killed or falls silent."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from planner.errors import UnsupportedError
+from planner.request import AdapterSpec, EvaluationSpec, Parallelism, ServingWorkload, TrainingWorkload
+from planner.units import MIB
+from validate.measure.protocol import run
+from validate.measure.spec import RunResult, RunSpec
+
+TINY = {
+    "model_type": "llama", "vocab_size": 1024, "hidden_size": 64, "num_hidden_layers": 2, "intermediate_size": 128,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 8192,
+    "tie_word_embeddings": True,
+}  # fmt: skip
+LORA = TrainingWorkload(method="lora", seq_len=64, adapter=AdapterSpec(rank=8))
+
+
+def spec(workload: TrainingWorkload | ServingWorkload = LORA, **changes: object) -> RunSpec:
+    values = {"model": "tiny", "config": TINY, "workload": workload, "device": "cpu", "steps": 2}
+    return RunSpec(**(values | changes))  # type: ignore[arg-type]
+
+
+def ends(result: RunResult) -> dict[str, int]:
+    return {reading.phase: reading.allocated_end_bytes for reading in result.phases}
+
+
+def children_of_this_process() -> list[int]:
+    return [int(pid) for path in Path("/proc/self/task").glob("*/children") for pid in path.read_text().split()]
+
+
+def test_a_step_reports_every_phase_and_what_stays_between_them() -> None:
+    evaluated = TrainingWorkload(
+        method="full", seq_len=64, optimizer="adamw", gradient_checkpointing="none",
+        evaluation=EvaluationSpec(batch_size=2, num_samples=8, gathers_logits=True),
+    )  # fmt: skip
+    result = run(spec(evaluated))
+    assert result.outcome == "ok", result.detail
+    phases = [(reading.phase, reading.step) for reading in result.phases]
+    step = ["forward", "backward", "optimizer step"]
+    assert phases == [("load", 0), *((name, 0) for name in step), *((name, 1) for name in step), ("eval", 0)]
+    assert result.facts is not None
+    assert result.facts.params_trainable == result.facts.params_total == 139_584
+    params_bytes = 2 * result.facts.params_total
+    left = ends(result)
+    assert left["load"] == pytest.approx(params_bytes, rel=0.02)
+    assert left["optimizer step"] - left["load"] == pytest.approx(2 * params_bytes, rel=0.05)
+    assert left["backward"] - left["optimizer step"] == pytest.approx(params_bytes, rel=0.05)
+    logits_of_all_samples = 8 * 64 * 1024 * 2
+    assert (result.peak("allocated", "eval") or 0) - left["optimizer step"] > logits_of_all_samples
+    assert result.facts.tokens_per_s is not None
+    assert result.software["torch"].startswith("2.")
+
+
+def test_generation_is_told_apart_into_prefill_and_decode() -> None:
+    result = run(spec(ServingWorkload(prompt_tokens=32, output_tokens=8)))
+    assert result.outcome == "ok", result.detail
+    assert [reading.phase for reading in result.phases] == ["load", "prefill", "decode"]
+
+
+def test_two_ranks_under_accelerate_report_their_shares() -> None:
+    sharded = spec(
+        TrainingWorkload(method="full", seq_len=32), runner="accelerate", parallelism=Parallelism(dp_shard=2)
+    )
+    result = run(sharded)
+    assert result.outcome == "ok", result.detail
+    assert len([reading for reading in result.phases if reading.phase == "load"]) == 2
+
+
+def test_running_out_of_memory_is_a_result_with_its_message_and_phases() -> None:
+    greedy = TrainingWorkload(method="full", batch_size=64, seq_len=8192, gradient_checkpointing="none")
+    result = run(spec(greedy, memory_limit_bytes=200 * MIB))
+    assert result.outcome == "out of memory"
+    assert "tried to allocate" in result.detail
+    assert result.peak("allocated", "load") is not None
+
+
+@pytest.mark.parametrize(
+    ("sent", "outcome", "detail"),
+    [
+        (signal.SIGKILL, "killed", "SIGKILL"),
+        (signal.SIGSEGV, "crashed", "SIGSEGV"),
+        (signal.SIGSTOP, "hung", "8 s"),
+    ],
+)
+def test_a_child_that_ends_badly_is_a_result_and_is_gone(sent: signal.Signals, outcome: str, detail: str) -> None:
+    seen: list[int] = []
+
+    def interfere(text: str) -> None:
+        if text == "importing libraries":
+            seen.extend(children_of_this_process())
+            os.kill(seen[-1], sent)
+
+    result = run(spec(), progress=interfere, silence_s=8.0 if outcome == "hung" else 60.0)
+    assert result.outcome == outcome
+    assert detail in result.detail
+    assert not Path(f"/proc/{seen[-1]}").exists()
+
+
+def test_what_is_not_measured_is_refused_by_name() -> None:
+    with pytest.raises(UnsupportedError, match="dpo"):
+        run(spec(TrainingWorkload(objective="dpo", seq_len=32)))
