@@ -106,9 +106,9 @@ def _spec(values: dict[str, Any], campaign: Campaign) -> tuple[RunSpec, Any]:
     asked = {name: value for name, value in values.items() if name not in _OWN_OPTIONS}
     request = build_one(asked)
     resolved = registry.resolve(request.model)
-    report_warnings(resolved.notes)
     if resolved.architecture is None or resolved.config is None:
         raise RequestError("a size alone cannot be run", hint="name a model, or give a directory with config.json")
+    report_warnings(resolved.notes)
     report_warnings(check_request(request, resolved.architecture) or ())
     checkpoint = values["checkpoint"]
     spec = RunSpec(

@@ -19,7 +19,7 @@ from pydantic import TypeAdapter
 import validate
 from planner.errors import UnsupportedError
 from validate import oom
-from validate.measure.spec import Outcome, PhaseReading, RunFacts, RunResult, RunSpec
+from validate.measure.spec import Outcome, PhaseReading, RunFacts, RunResult, RunSpec, refuse_unmeasured
 
 Progress = Callable[[str], None]
 _POLL_S = 0.05
@@ -48,6 +48,7 @@ def run(
 
     Raises UnsupportedError for what the measuring code does not know, KeyboardInterrupt after stopping the child.
     """
+    refuse_unmeasured(spec.workload)
     with tempfile.TemporaryDirectory(prefix="plan-validate-") as folder:
         spec_path, report_path, errors = Path(folder, "spec.json"), Path(folder, "report"), Path(folder, "stderr")
         spec_path.write_bytes(TypeAdapter(RunSpec).dump_json(spec))

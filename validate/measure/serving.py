@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from planner.errors import UnsupportedError
 from planner.request import ServingWorkload
 from validate.measure.meter import EnergyMeter, Meter
 from validate.measure.spec import PhaseReading, RunFacts, RunSpec
@@ -19,14 +18,6 @@ def serve(spec: RunSpec, model: nn.Module, meter: Meter, readings: list[PhaseRea
     """Answer ``concurrency`` prompts at once; encoders run one forward pass."""
     workload = spec.workload
     assert isinstance(workload, ServingWorkload)
-    if workload.engine != "transformers":
-        raise UnsupportedError(
-            f"{workload.engine} is not measured here", hint="plan estimates it; choose transformers"
-        )
-    if workload.kv_cache_dtype != workload.compute_dtype:
-        raise UnsupportedError(
-            f"a {workload.kv_cache_dtype} KV cache is not measured here", hint="plan estimates it"
-        )
     any_model: Any = model
     shape = (workload.concurrency, workload.prompt_tokens)
     prompts = torch.randint(0, any_model.config.vocab_size, shape, device=spec.device)

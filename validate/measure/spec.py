@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from planner.errors import UnsupportedError
 from planner.request import Parallelism, ServingWorkload, TrainingWorkload
 
 Device = Literal["cuda", "cpu"]
@@ -45,6 +46,28 @@ class RunSpec:
             return self.lengths
         workload = self.workload
         return (workload.seq_len,) * self.steps if isinstance(workload, TrainingWorkload) else ()
+
+
+OBJECTIVES = ("sft", "pretrain", "sequence-classification")
+
+
+def refuse_unmeasured(workload: TrainingWorkload | ServingWorkload) -> None:
+    """Raise UnsupportedError, by name, for what the measuring code does not run."""
+    refused = {}
+    if isinstance(workload, ServingWorkload):
+        if workload.engine != "transformers":
+            refused[f"serving by {workload.engine}"] = "only transformers' generate is run here"
+        if workload.kv_cache_dtype != workload.compute_dtype:
+            refused[f"a {workload.kv_cache_dtype} KV cache"] = "the cache is kept in the compute dtype"
+    else:
+        if workload.objective not in OBJECTIVES:
+            refused[f"the objective {workload.objective}"] = f"choose {', '.join(OBJECTIVES)}"
+        if workload.loss != "standard":
+            refused[f"the {workload.loss} loss"] = "choose standard"
+        if workload.gradient_checkpointing not in ("none", "full"):
+            refused[f"{workload.gradient_checkpointing} checkpointing"] = "choose none or full"
+    for what, hint in refused.items():
+        raise UnsupportedError(f"{what} is not measured here", hint=f"{hint}; plan estimates it")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,6 @@ from validate.measure.meter import EnergyMeter, Meter
 from validate.measure.model import DTYPES
 from validate.measure.spec import PhaseReading, RunFacts, RunSpec
 
-OBJECTIVES = ("sft", "pretrain", "sequence-classification")
 _TRAINER_OPTIMIZERS = {
     "adamw": "adamw_torch",
     "adamw-fused": "adamw_torch_fused",
@@ -34,7 +33,6 @@ def train(spec: RunSpec, model: nn.Module, meter: Meter, readings: list[PhaseRea
     """Run the steps of ``spec``; phases are reported through ``meter`` and collected in ``readings``."""
     workload = spec.workload
     assert isinstance(workload, TrainingWorkload)
-    _refuse_unmeasured(workload)
     energy = EnergyMeter(spec.device)
     if spec.runner == "trainer":
         _with_trainer(spec, workload, model, meter, energy)
@@ -42,19 +40,6 @@ def train(spec: RunSpec, model: nn.Module, meter: Meter, readings: list[PhaseRea
         _with_loop(spec, workload, model, meter, energy)
     joules, watts = energy.stop()
     return _facts(spec, workload, model, readings, joules, watts)
-
-
-def _refuse_unmeasured(workload: TrainingWorkload) -> None:
-    if workload.objective not in OBJECTIVES:
-        raise UnsupportedError(
-            f"the objective {workload.objective} is not measured here", hint="plan estimates it"
-        )
-    if workload.loss != "standard":
-        raise UnsupportedError(f"the {workload.loss} loss is not measured here", hint="plan estimates it")
-    if workload.gradient_checkpointing not in ("none", "full"):
-        raise UnsupportedError(
-            f"{workload.gradient_checkpointing} checkpointing is not measured here", hint="choose none or full"
-        )
 
 
 def batch_of(spec: RunSpec, workload: TrainingWorkload, seq_len: int, vocab_size: int) -> dict[str, torch.Tensor]:
