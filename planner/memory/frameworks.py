@@ -44,6 +44,8 @@ class FrameworkTraits:
     """Checkpointed adapter training makes the embedding's output require gradients."""
     adapter_dropout: float = 0.0
     """Dropout in front of adapters where the request leaves it open."""
+    trains_whole_ends: bool = False
+    """Embedding and head named as targets are trained as whole copies instead of getting a branch."""
     quantises_head: bool = False
     """The output head is packed like every other linear."""
     accumulates_unsharded: bool = False
@@ -104,6 +106,8 @@ _FRAMEWORKS = {
                 url="https://github.com/unslothai/unsloth/blob/main/unsloth/models/llama.py",
             ),
             loss_kernel="fused",
+            upcasts_kbit_base=False,
+            trains_whole_ends=True,
         ),
         FrameworkTraits(
             name="ms-swift",

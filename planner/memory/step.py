@@ -6,30 +6,31 @@ and sums over layers. Which moments the sums meet in is decided in ``planner.mem
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from hardware_db.gpu import Gpu
 from planner.dtypes import WeightFormat
-from planner.errors import UnsupportedError
 from planner.memory.blocks.decoder import transformer_block
+from planner.memory.blocks.encoder import DROPOUT as ENCODER_DROPOUT
+from planner.memory.blocks.encoder import encoder_block
 from planner.memory.blocks.litgpt import FIRST_ADAPTED_LAYER, PROMPT_TOKENS, litgpt_block
 from planner.memory.blocks.setting import AdapterBranch, AttentionKernel, Setting
 from planner.memory.blocks.tail import Tail, tail
 from planner.memory.frameworks import FrameworkTraits, LossKernel
 from planner.memory.ops import Int, ceil_div, maximum
 from planner.memory.sharding import Shares
-from planner.memory.tape import ELEMENT_BYTES, Tape, TapeMemory
+from planner.memory.tape import ELEMENT_BYTES, Tape, TapeMemory, Tensor
 from planner.memory.terms.adapters import LOW_RANK, is_target
 from planner.memory.versions import dequantises_to_fp16, saves_quantised_inputs, year
 from planner.model.architecture import (
-    DenseMlp,
-    GroupedQueryAttention,
     LayerGroup,
     Linear,
     ModelArchitecture,
 )
 from planner.request import TrainingWorkload
 
+BlockProgram = Callable[[Tape, Tensor, LayerGroup, ModelArchitecture, Setting], Tensor]
 PROMPT_METHODS = frozenset({"prompt-tuning", "p-tuning", "prefix-tuning"})
 
 
@@ -124,6 +125,10 @@ def build_setting(
         batch=workload.batch_size,
         seq=ceil_div(_tokens(workload), share.cp),
         tp=share.tp,
+        ep=share.ep,
+        memory_seq=ceil_div(workload.seq_len, share.cp),
+        dropout=ENCODER_DROPOUT if architecture.kind == "encoder" else 0.0,
+        softmax_in_fp32=architecture.kind == "decoder" or architecture.model_type in ("t5", "umt5"),
         stream_dtype=stream,
         norm_dtype=norm_dtype,
         compute_dtype=compute if (workload.autocast or fmt.is_quantised) else base,
@@ -173,7 +178,7 @@ def attention_kernel(
     architecture: ModelArchitecture, workload: TrainingWorkload, traits: FrameworkTraits, gpu: Gpu | None
 ) -> AttentionKernel:
     """The kernel SDPA picks: flash needs half precision, no mask and compute capability 8."""
-    if workload.attention == "eager":
+    if workload.attention == "eager" or architecture.kind == "encoder-decoder":
         return "eager"
     if workload.attention.startswith("flash"):
         return "flash"
@@ -269,15 +274,13 @@ def _run_block(
     count: Int,
     needs_grad: bool,
 ) -> BlockRun:
-    _supported(group, architecture)
     checkpointed = workload.gradient_checkpointing != "none"
     tape = Tape()
     width = architecture.hidden_size
     x = tape.input(
         "hidden states", setting.tokens * width, setting.stream_dtype, needs_grad=needs_grad, external=checkpointed
     )
-    program = litgpt_block if traits.program == "litgpt" else transformer_block
-    output = program(tape, x, group, architecture, setting)
+    output = _program(architecture, traits)(tape, x, group, architecture, setting)
     return BlockRun(
         count=count,
         memory=tape.run(output),
@@ -286,11 +289,10 @@ def _run_block(
     )
 
 
-def _supported(group: LayerGroup, architecture: ModelArchitecture) -> None:
-    if group.mixer is not None and not isinstance(group.mixer, GroupedQueryAttention):
-        raise UnsupportedError(f"training {architecture.name}: this kind of layer is not modelled yet")
-    if group.mlp is not None and not isinstance(group.mlp, DenseMlp):
-        raise UnsupportedError(f"training {architecture.name}: mixtures of experts are not modelled yet")
+def _program(architecture: ModelArchitecture, traits: FrameworkTraits) -> BlockProgram:
+    if traits.program == "litgpt":
+        return litgpt_block
+    return encoder_block if architecture.kind == "encoder" else transformer_block
 
 
 def _loss_kernel(workload: TrainingWorkload, traits: FrameworkTraits) -> LossKernel:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from planner.memory.blocks.adapted import adapted_linear
+from planner.memory.blocks.mixers import latent_attention, recurrent
+from planner.memory.blocks.moe import experts
 from planner.memory.blocks.operators import (
     activation,
     add,
@@ -28,9 +30,12 @@ from planner.memory.tape import Tape, Tensor
 from planner.model.architecture import (
     DenseMlp,
     GroupedQueryAttention,
+    LatentAttention,
     LayerGroup,
     Linear,
     ModelArchitecture,
+    MoeMlp,
+    RecurrentMixer,
 )
 
 
@@ -100,12 +105,16 @@ def _residual(
 
 
 def mixer(tape: Tape, x: Tensor, group: LayerGroup, architecture: ModelArchitecture, setting: Setting) -> Tensor:
-    """Self attention of one layer."""
+    """Self attention of one layer, or what stands in its place."""
+    if isinstance(group.mixer, LatentAttention):
+        return latent_attention(tape, x, group, setting)
+    if isinstance(group.mixer, RecurrentMixer):
+        return recurrent(tape, x, group, setting)
     tape.kind = "attention"
     attention = group.mixer
     assert isinstance(attention, GroupedQueryAttention)
     modules = [item for item in group.linears if item.role == "attention"]
-    q, k, v = _query_key_value(tape, x, modules[:-1], attention, setting)
+    q, k, v = query_key_value(tape, x, modules[:-1], attention, setting)
     if attention.qk_norm:
         q = rms_norm(tape, q, attention.head_dim, trainable=setting.norms_trained)
         k = rms_norm(tape, k, attention.head_dim, trainable=setting.norms_trained)
@@ -123,7 +132,7 @@ def mixer(tape: Tape, x: Tensor, group: LayerGroup, architecture: ModelArchitect
         v = repeat_heads(tape, v, repeats, name="repeated values")
         out = capped_attention(tape, q, k, v, scores=scores)
     else:
-        out = _attend(tape, q, k, v, attention, setting, keys=setting.seq)
+        out = attend(tape, q, k, v, attention, setting, keys=setting.seq)
     return adapted_linear(tape, out, modules[-1], setting, shards="in")
 
 
@@ -143,11 +152,11 @@ def cross_attention(tape: Tape, x: Tensor, group: LayerGroup, setting: Setting) 
     q = adapted_linear(tape, x, query, setting)
     k = adapted_linear(tape, memory, key, setting)
     v = adapted_linear(tape, memory, value, setting)
-    mixed = _attend(tape, q, k, v, attention, setting, keys=setting.memory_seq)
+    mixed = attend(tape, q, k, v, attention, setting, keys=setting.memory_seq)
     return adapted_linear(tape, mixed, out, setting, shards="in")
 
 
-def _query_key_value(
+def query_key_value(
     tape: Tape, x: Tensor, modules: list[Linear], attention: GroupedQueryAttention, setting: Setting
 ) -> tuple[Tensor, Tensor, Tensor]:
     if len(modules) >= 3:
@@ -161,7 +170,7 @@ def _query_key_value(
     return query, key, value
 
 
-def _attend(
+def attend(
     tape: Tape,
     q: Tensor,
     k: Tensor,
@@ -180,7 +189,7 @@ def _attend(
     rows = setting.batch * heads * setting.seq
     if setting.attention == "eager":
         return eager_attention(
-            tape, q, k, v, scores=rows * keys, probability=setting.dropout, softmax_in_fp32=True
+            tape, q, k, v, scores=rows * keys, probability=setting.dropout, softmax_in_fp32=setting.softmax_in_fp32
         )
     if setting.attention == "efficient":
         return efficient_attention(
@@ -198,7 +207,9 @@ def _attend(
 
 
 def mlp(tape: Tape, x: Tensor, group: LayerGroup, setting: Setting) -> Tensor:
-    """Dense MLP: gate, up and down projections, or one up and one down."""
+    """Dense MLP: gate, up and down projections, or one up and one down; or a mixture of experts."""
+    if isinstance(group.mlp, MoeMlp):
+        return experts(tape, x, group, setting)
     tape.kind = "mlp"
     spec = group.mlp
     assert isinstance(spec, DenseMlp)

@@ -193,13 +193,14 @@ def efficient_attention(
     keys: Int,
     lse_rows: Int,
     masked: bool,
+    value_elements: Int | None = None,
 ) -> Tensor:
     """Memory-efficient attention: as flash, plus a mask copy per layer whose rows are padded to 16 elements."""
     mask_bytes = batch * queries * round_up(keys, 16) * ELEMENT_BYTES[q.dtype] if masked else 0
     return tape.op(
         "attention output",
         (q, k, v),
-        q.elements,
+        q.elements if value_elements is None else value_elements,
         q.dtype,
         saves=(q, k, v),
         saves_output=True,

@@ -33,6 +33,7 @@ class Setting:
     memory_seq: Int = 0
     """Encoder tokens a decoder's cross attention reads."""
     tp: Int = 1
+    ep: Int = 1
     stream_dtype: str
     """Residual stream."""
     norm_dtype: str
@@ -60,6 +61,7 @@ class Setting:
     norm_weighs_in_fp32: bool = False
     saves_quantised_inputs: bool = False
     quantised_head: bool = False
+    softmax_in_fp32: bool = True
     prompt_tokens: int = 0
     """Trained tokens every layer attends to on the side (LLaMA-Adapter)."""
 
