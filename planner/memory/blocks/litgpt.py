@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from planner.citation import Citation
+from planner.errors import UnsupportedError
 from planner.memory.blocks.adapted import adapted_linear, scale_shift
 from planner.memory.blocks.decoder import caps_attention, mlp, norm
 from planner.memory.blocks.operators import (
@@ -46,7 +47,9 @@ _OUTPUT = "o_proj"
 def litgpt_view(architecture: ModelArchitecture) -> ModelArchitecture:
     """``architecture`` as litgpt builds it: canonical projection names and a head of its own."""
     if not architecture.has_lm_head or not all(_is_plain(group) for group in architecture.groups):
-        return architecture
+        raise UnsupportedError(
+            f"litgpt training of {architecture.name} is not modelled", hint="plan it with framework transformers"
+        )
     tied = architecture.vocab_size * architecture.hidden_size if architecture.tie_word_embeddings else 0
     return replace(
         architecture,
@@ -57,7 +60,12 @@ def litgpt_view(architecture: ModelArchitecture) -> ModelArchitecture:
 
 
 def _is_plain(group: LayerGroup) -> bool:
-    return isinstance(group.mixer, GroupedQueryAttention) and isinstance(group.mlp, DenseMlp)
+    return (
+        isinstance(group.mixer, GroupedQueryAttention)
+        and isinstance(group.mlp, DenseMlp)
+        and group.stack == "decoder"
+        and group.cross_attention is None
+    )
 
 
 def _canonical(group: LayerGroup) -> tuple[Linear, ...]:

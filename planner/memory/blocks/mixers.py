@@ -94,7 +94,7 @@ def recurrent(tape: Tape, x: Tensor, group: LayerGroup, setting: Setting) -> Ten
     spec = group.mixer
     assert isinstance(spec, RecurrentMixer)
     modules = [item for item in group.linears if item.role == "recurrent"]
-    entries = [item for item in modules[:-1] if item.in_features == x.elements // setting.tokens]
+    entries = [item for item in modules[:-1] if item.in_features == modules[0].in_features]
     inner = setting.tokens * spec.inner_size // setting.tp
     projected = [adapted_linear(tape, x, module, setting) for module in entries]
     joined = projected[0] if len(projected) == 1 else tape.op(
