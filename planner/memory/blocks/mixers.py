@@ -16,7 +16,6 @@ from planner.memory.blocks.operators import (
     rotary,
 )
 from planner.memory.blocks.setting import Setting
-from planner.memory.ops import Int, ceil_div
 from planner.memory.tape import ELEMENT_BYTES, Tape, Tensor
 from planner.model.architecture import LatentAttention, LayerGroup, Linear, RecurrentMixer
 
