@@ -11,6 +11,7 @@ from planner.economics import assumptions
 from planner.errors import RequestError
 
 SOURCE = Citation(title="Patterson et al. (2021), equation 1", url="https://arxiv.org/abs/2104.10350")
+FORMULA = "kWh = TDP × GPUs × host × PUE × hours"
 _W_PER_KW = 1000
 _G_PER_KG = 1000
 

@@ -12,7 +12,7 @@ from hardware_db.offer import Offer
 from planner.economics.spot import SpotRisk, SpotRun, expected_run
 from planner.rental import Rental, cheapest_rental
 from planner.request import HardwareWish
-from planner.units import HOURS_PER_MONTH, MILLION, SECONDS_PER_HOUR
+from planner.units import HOURS_PER_MONTH, MILLION
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,22 +33,13 @@ class RentCost:
 
     @property
     def usd_per_month(self) -> Decimal:
-        return usd_per_month(self.rental.usd_per_hour)
+        """Machines that run all month."""
+        return self.rental.usd_per_hour * HOURS_PER_MONTH
 
     @property
     def usd_per_million_tokens(self) -> Decimal | None:
         """None where the job counts no tokens."""
         return self.usd * MILLION / self.num_tokens if self.num_tokens else None
-
-
-def usd_per_month(usd_per_hour: Decimal) -> Decimal:
-    """Machines that run all month."""
-    return usd_per_hour * HOURS_PER_MONTH
-
-
-def usd_per_million_tokens(usd_per_hour: Decimal, tokens_per_s: float) -> Decimal:
-    """Price of a million tokens at a steady rate of the whole machine."""
-    return usd_per_hour * MILLION / (Decimal(str(tokens_per_s)) * SECONDS_PER_HOUR)
 
 
 def on_demand(

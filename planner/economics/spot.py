@@ -14,8 +14,10 @@ SOURCE = Citation(
     title="Daly (2006), complete model of restart dumps, with the interval of Young (1974)",
     url="https://doi.org/10.1016/j.future.2004.11.016",
 )
+FORMULA = "T' = M e^(R/M) (e^((τ+δ)/M) − 1) T/τ with τ = √(2δM) − δ"
 _HOURS_PER_DAY = 24
 _MINUTES_PER_HOUR = 60
+_SHORTEST_INTERVAL_HOURS = 0.001
 HOPELESS_FACTOR = 10
 """A job stretched more than this is not worth starting on spot instances; it is reported as infinite."""
 
@@ -44,14 +46,14 @@ class SpotRun:
     """Expected wall time over the time of an undisturbed run without checkpoints; infinite where it never ends."""
     interruptions: float
     checkpoint_interval_hours: float | None
-    """Interval that loses least; None where nothing interrupts."""
+    """Interval that loses least; None where starting over is cheaper than saving, or nothing interrupts."""
 
 
 def expected_run(hours: float, num_instances: int, risk: SpotRisk) -> SpotRun:
     """Expected stretch of ``hours`` of work on ``num_instances`` instances that stop together.
 
-    With M the mean time between interruptions, δ the checkpoint and R the restart time: checkpoints every
-    τ = √(2δM) − δ, and T_wall = M e^(R/M) (e^((τ+δ)/M) − 1) T/τ.
+    M is the mean time between interruptions, δ the checkpoint and R the restart time. A long job saves every
+    τ = √(2δM) − δ: T' = M e^(R/M) (e^((τ+δ)/M) − 1) T/τ. A short one starts over: T' = M e^(R/M) (e^(T/M) − 1).
     """
     if risk.interruptions_per_day == 0 or hours <= 0:
         return SpotRun(stretch=1.0, interruptions=0.0, checkpoint_interval_hours=None)
@@ -59,19 +61,19 @@ def expected_run(hours: float, num_instances: int, risk: SpotRisk) -> SpotRun:
     between = 1 / rate
     checkpoint = float(risk.checkpoint_minutes) / _MINUTES_PER_HOUR
     restart = float(risk.restart_minutes) / _MINUTES_PER_HOUR
-    interval = _best_interval(between, checkpoint, hours)
-    exponent = restart / between + (interval + checkpoint) / between
-    if exponent > math.log(HOPELESS_FACTOR):
-        return SpotRun(stretch=math.inf, interruptions=math.inf, checkpoint_interval_hours=interval)
-    stretch = between * math.exp(restart / between) * math.expm1((interval + checkpoint) / between) / interval
+    interval = max(math.sqrt(2 * checkpoint * between) - checkpoint, checkpoint, _SHORTEST_INTERVAL_HOURS)
+    saving = _stretch(interval + checkpoint, interval, between, restart)
+    starting_over = _stretch(hours, hours, between, restart)
+    stretch = min(saving, starting_over)
     return SpotRun(
         stretch=stretch if stretch <= HOPELESS_FACTOR else math.inf,
         interruptions=stretch * hours / between,
-        checkpoint_interval_hours=interval,
+        checkpoint_interval_hours=interval if saving < starting_over else None,
     )
 
 
-def _best_interval(between: float, checkpoint: float, hours: float) -> float:
-    """Young's interval, at least as long as a checkpoint takes and no longer than the job."""
-    young = math.sqrt(2 * checkpoint * between) - checkpoint
-    return min(max(young, checkpoint, 1e-3), hours)
+def _stretch(exposed: float, gained: float, between: float, restart: float) -> float:
+    """Expected hours per hour gained, when ``exposed`` hours must pass undisturbed to gain ``gained`` of them."""
+    if (exposed + restart) / between > math.log(HOPELESS_FACTOR) * 2:
+        return math.inf
+    return between * math.exp(restart / between) * math.expm1(exposed / between) / gained

@@ -87,7 +87,6 @@ def test_rent_per_hour_month_job_and_million_tokens() -> None:
     assert cost.usd == 160
     assert cost.usd_per_month == 16 * 730
     assert cost.usd_per_million_tokens == 2
-    assert rent.usd_per_million_tokens(Decimal(36), tokens_per_s=10_000) == 1
 
 
 def test_spot_pays_for_the_hours_that_interruptions_cost() -> None:
@@ -111,6 +110,12 @@ def test_dalys_model_against_its_first_order_limit() -> None:
     between = 24 / 0.01005
     interval = (2 * 0.01 * between) ** 0.5
     assert run.stretch - 1 == pytest.approx(0.01 / interval + interval / 2 / between + 0.1 / between, rel=0.05)
+
+
+def test_a_short_job_starts_over_rather_than_saving() -> None:
+    run = expected_run(0.02, 1, SpotRisk())
+    assert run.checkpoint_interval_hours is None
+    assert run.stretch < 1.01
 
 
 def test_a_job_that_never_ends_on_spot_has_no_price() -> None:

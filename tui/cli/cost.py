@@ -134,7 +134,7 @@ def _show(priced: list[tuple[JobCost, Terms, Any]], *, explain: bool, as_json: b
     click.echo("\n\n".join(render(costs.listing(cost, terms, today, job)) for cost, terms, job in priced))
     used = costs.assumed(priced[0][1])
     if explain:
-        click.echo("\n".join(costs.described(assumption) for assumption in used))
+        click.echo("\n".join(costs.explained(priced[0][1])))
     elif used:
         click.echo(costs.summary(used))
     return int(ExitCode.OK)

@@ -25,12 +25,12 @@ def memory_size(text: str) -> int:
 
 
 def cheapest_on_demand(gpus: tuple[Gpu, ...]) -> dict[str, Offer]:
-    """The best on-demand offer of each GPU that has one."""
+    """The best on-demand offer of each GPU that has one; an undated price only where no dated one is known."""
     found = {}
     for gpu in gpus:
-        on_demand = next((offer for offer in catalog.offers_for(gpu.id) if not offer.spot), None)
+        on_demand = [offer for offer in catalog.offers_for(gpu.id) if not offer.spot]
         if on_demand:
-            found[gpu.id] = on_demand
+            found[gpu.id] = min(on_demand, key=lambda offer: (offer.as_of is None, offer.usd_per_gpu_hour))
     return found
 
 

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from planner.cost import JobCost, Terms
-from planner.economics import assumptions
+from planner.economics import assumptions, energy, spot
 from planner.economics.assumptions import Assumption
 from planner.economics.managed import ManagedQuote
 from planner.economics.ownership import Ownership
@@ -45,7 +45,7 @@ def listing(cost: JobCost, terms: Terms, today: date, job: Job | None = None) ->
     if cost.owned:
         rows.append(_owned(cost.owned, cost))
     rows += managed_rows(cost.managed)
-    notes = [*_speed_notes(job), *_energy_notes(cost, terms), *_spot_notes(cost, terms), *_owning_notes(cost)]
+    notes = [*_speed_notes(job), *_energy_notes(cost, terms), *_spot_notes(cost), *_owning_notes(cost)]
     title = f"{cost.num_gpus}x {cost.gpu.name}, {cost.hours:,.2f} hours of work"
     return Listing(title=title, columns=_COLUMNS, rows=tuple(rows), notes=tuple(notes))
 
@@ -121,13 +121,13 @@ def _energy_notes(cost: JobCost, terms: Terms) -> Iterable[str]:
     )
 
 
-def _spot_notes(cost: JobCost, terms: Terms) -> Iterable[str]:
+def _spot_notes(cost: JobCost) -> Iterable[str]:
     run = cost.spot.spot_run if cost.spot else None
-    if run is not None and run.checkpoint_interval_hours is not None:
-        yield (
-            f"spot: {run.interruptions:.2g} interruptions expected, {run.stretch - 1:.1%} longer, "
-            f"a checkpoint every {run.checkpoint_interval_hours * 60:.0f} minutes"
-        )
+    if run is None or run.interruptions == 0:
+        return
+    interval = run.checkpoint_interval_hours
+    saving = f"a checkpoint every {interval * 60:.0f} minutes" if interval else "started over when interrupted"
+    yield f"spot: {run.interruptions:.2g} interruptions expected, {run.stretch - 1:.1%} longer, {saving}"
 
 
 def _owning_notes(cost: JobCost) -> Iterable[str]:
@@ -159,6 +159,15 @@ def assumed(terms: Terms) -> tuple[Assumption, ...]:
         (assumptions.CHECKPOINT_MINUTES, risk.checkpoint_minutes),
     )
     return tuple(assumption for assumption, value in used if value == assumption.value)
+
+
+def explained(terms: Terms) -> tuple[str, ...]:
+    """Every assumption and formula with its source."""
+    formulas = ((spot.FORMULA, spot.SOURCE), (energy.FORMULA, energy.SOURCE))
+    return (
+        *(described(assumption) for assumption in assumed(terms)),
+        *(f"formula: {formula}, {source.title} {source.url}" for formula, source in formulas),
+    )
 
 
 def summary(used: tuple[Assumption, ...]) -> str:

@@ -24,7 +24,7 @@ _COLUMNS = (
     Column(title="price as of", optional=True),
 )
 _UNKNOWN = "-"
-_MARKS = "~ derived or confirmed by no source; USD/h is the cheapest on-demand GPU-hour known"
+_MARKS = "~ derived or confirmed by no source; USD/h is the cheapest on-demand GPU-hour, dated prices first"
 
 
 def _marked(text: str, doubtful: bool) -> str:

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from hardware_db.gpu import Gpu
-from planner.economics import pretraining
+from planner.economics import assumptions, pretraining
 from planner.economics.energy import Energy
 from planner.economics.pretraining import GpuHours
 from planner.units import format_count
@@ -69,6 +69,7 @@ def listing(answer: Answer) -> Listing:
     notes = (
         f"days are on {answer.runs[0].num_gpus} GPUs; prices are list prices of machines, clusters are negotiated",
         f"compute: {pretraining.COMPUTE.title} {pretraining.COMPUTE.url}",
+        f"low and high: {assumptions.MFU_RANGE_SOURCE.title} {assumptions.MFU_RANGE_SOURCE.url}",
     )
     return Listing(title=title, columns=columns, rows=rows, notes=notes)
 
