@@ -1,0 +1,110 @@
+"""The app on known answers: six GPUs, prices of one day, and a memory formula simple enough to check by eye."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+from decimal import Decimal
+
+from hardware_db.gpu import Gpu, Interconnect
+from hardware_db.offer import Offer
+from planner.board import Board, Candidate
+from planner.citation import Citation
+from planner.estimate import Estimate
+from planner.fit import fit_of
+from planner.memory.breakdown import MemoryBreakdown, MemoryTerm, PhaseBreakdown
+from planner.model.registry import resolve
+from planner.quantity import Quantity, Tier
+from planner.request import HardwareWish, Parallelism, PlanRequest, TrainingWorkload
+from planner.units import GIB, MIB
+from tui.app.app import PlannerApp
+from tui.app.local_gpus import LocalGpu
+
+TODAY = date(2026, 11, 20)
+SOURCE = Citation(title="A known answer", url="https://example.com/known")
+CARDS = (
+    ("l4", "L4", 23034, "0.80"),
+    ("rtx-4090", "RTX 4090", 24564, "0.69"),
+    ("a100-sxm4-40gb", "A100 SXM4 40GB", 40960, "1.29"),
+    ("a100-sxm4-80gb", "A100 SXM4 80GB", 81920, "1.89"),
+    ("h100-sxm5-80gb", "H100 SXM5 80GB", 81559, "2.99"),
+    ("mi300x", "MI300X", 196592, None),
+)
+REQUEST = PlanRequest(model="meta-llama/Llama-3.1-8B", workload=TrainingWorkload())
+
+
+def known_gpu(gpu_id: str, name: str, mib: int) -> Gpu:
+    return Gpu(
+        id=gpu_id, name=name, aliases=(), vendor="AMD" if gpu_id == "mi300x" else "NVIDIA", architecture="Hopper",
+        compute_capability=(9, 0), is_cuda=True, release="2023-01", memory_gb=mib / 1000, memory_bytes=mib * MIB,
+        memory_bytes_derived=False, memory_type="HBM3", bandwidth_bytes_per_s=3_350_000_000_000,
+        dense_flops_per_s={}, supports_bf16=True,
+        interconnect=Interconnect(nvlink_bytes_per_s=900_000_000_000, pcie_generation=5.0, pcie_lanes=16),
+        tdp_w=700, form_factor="SXM5", buy_prices=(), sources={}, unverified=frozenset(), notes="",
+    )  # fmt: skip
+
+
+def known_offers(gpu_id: str, usd: str | None) -> tuple[Offer, ...]:
+    if usd is None:
+        return ()
+    return tuple(
+        Offer(
+            provider="somecloud", instance_type=f"{n}x{gpu_id}", gpu_id=gpu_id, num_gpus=n, region="eu",
+            usd_per_hour=Decimal(usd) * n, spot=False, as_of=date(2026, 11, 1), as_of_text="2026-11-01",
+            source="a price list", note="", quarantined=None,
+        )
+        for n in (1, 2, 4, 8)
+    )  # fmt: skip
+
+
+def _term(kind: str, label: str, size_bytes: int, counts_in: Quantity = Quantity.ALLOCATED) -> MemoryTerm:
+    return MemoryTerm(
+        kind=kind, label=label, size_bytes=size_bytes, formula="P × 2", inputs={"P": size_bytes // 2},
+        source=SOURCE, counts_in=counts_in,
+    )  # fmt: skip
+
+
+def known_estimate(request: PlanRequest, num_gpus: int) -> Estimate:
+    """15 GiB of weights cut over the GPUs, 1 MiB per token, half a GiB of context."""
+    workload = request.workload
+    if isinstance(workload, TrainingWorkload):
+        tokens, method, phase = workload.batch_size * workload.seq_len, workload.method, "backward"
+    else:
+        tokens, method, phase = workload.concurrency * workload.context_tokens, workload.engine, "decode"
+    context = _term("context", "CUDA context", GIB // 2, Quantity.DEVICE)
+    weights = _term("weights", "weights", 15 * GIB // num_gpus)
+    activations = _term("activations", "activations", tokens * MIB)
+    phases = (
+        PhaseBreakdown(phase="load", terms=(weights, context)),
+        PhaseBreakdown(phase=phase, terms=(weights, activations, context)),
+    )
+    memory = MemoryBreakdown(phases=phases)
+    size = phases[1].size_bytes(Quantity.DEVICE)
+    return Estimate(
+        task=request.task, method=method, tier=Tier.ANALYTIC, quantity=Quantity.DEVICE, low_bytes=size * 9 // 10,
+        expected_bytes=size, high_bytes=size * 11 // 10, num_gpus=num_gpus, phase=phase, terms=phases[1].terms,
+        breakdown=memory,
+    )  # fmt: skip
+
+
+def known_board(request: PlanRequest, gpus: Sequence[Gpu] | None) -> Board:
+    """Every known card in the smallest of 1, 2, 4, 8 that holds the expectation."""
+    model = resolve(request.model).architecture
+    assert model is not None
+    prices = {gpu_id: usd for gpu_id, _, _, usd in CARDS}
+    candidates = []
+    for gpu in gpus or [known_gpu(*card[:3]) for card in CARDS]:
+        fit = None
+        for count in (1, 2, 4, 8):
+            estimate = known_estimate(request, count)
+            if estimate.expected_bytes <= gpu.memory_bytes:
+                spread = Parallelism(dp_shard=count) if request.task == "train" else Parallelism(tp=count)
+                offers = known_offers(gpu.id, prices.get(gpu.id))
+                fit = fit_of(estimate, gpu, spread, offers=offers, wish=HardwareWish())
+                break
+        candidates.append(Candidate(gpu=gpu, fit=fit, why_not="" if fit else "too much on every rank"))
+    return Board(request=request, model=model, candidates=tuple(candidates), notes=())
+
+
+def known_app(request: PlanRequest = REQUEST, local: tuple[LocalGpu, ...] = ()) -> PlannerApp:
+    return PlannerApp(request, today=lambda: TODAY, probe=lambda: local, ask=known_board)

@@ -1,0 +1,290 @@
+"""What the keys do, through Pilot, on known answers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from textual.pilot import Pilot
+from textual.widgets import Input, RichLog, Static
+
+from planner.request import ServingWorkload, TrainingWorkload
+from planner.units import GIB
+from tests.tui.known import REQUEST, known_app
+from tui.app.app import PlannerApp
+from tui.app.local_gpus import LocalGpu
+from tui.app.screens.main import MainScreen
+from tui.app.widgets.gpu_table import GpuTable
+from tui.app.widgets.knob_list import KnobList
+from tui.request_file import load
+
+
+def main_of(app: PlannerApp) -> MainScreen:
+    screen = app.screen_stack[1]
+    assert isinstance(screen, MainScreen)
+    return screen
+
+
+def names(app: PlannerApp) -> list[str]:
+    return [row.name for row in main_of(app).query_one(GpuTable).rows]
+
+
+def text(app: PlannerApp, selector: str) -> str:
+    return str(main_of(app).query_one(selector, Static).render())
+
+
+async def choose(pilot: Pilot[Any], app: PlannerApp, knob: str) -> None:
+    main_of(app).query_one(KnobList).select(knob)
+    await pilot.pause()
+
+
+async def test_turning_a_knob_replans_every_gpu() -> None:
+    app = known_app()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await choose(pilot, app, "seq")
+        before = {row.name: row.need_bytes for row in main_of(app).query_one(GpuTable).rows}
+        await pilot.press("right")
+        after = {row.name: row.need_bytes for row in main_of(app).query_one(GpuTable).rows}
+        assert app.request.workload == replace(REQUEST.workload, seq_len=4096)
+        assert all(after[name] - before[name] == 2 * GIB for name in before)
+        assert "--seq-len 4096" in text(app, "#command")
+
+
+async def test_a_value_can_be_typed_and_nonsense_is_refused_in_place() -> None:
+    app = known_app()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await choose(pilot, app, "batch")
+        await pilot.press("enter", "0", "enter")
+        assert "at least 1" in text(app, "#notes")
+        assert app.request == REQUEST
+        await pilot.press("ctrl+u", *"many", "enter")
+        assert "not a count" in text(app, "#notes")
+        await pilot.press("ctrl+u", *"16", "enter")
+        workload = app.request.workload
+        assert isinstance(workload, TrainingWorkload)
+        assert workload.batch_size == 16
+        assert isinstance(app.focused, KnobList)
+
+
+async def test_escape_leaves_the_value_as_it_was() -> None:
+    app = known_app()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await choose(pilot, app, "batch")
+        await pilot.press("enter", "9", "9", "escape")
+        assert app.request == REQUEST
+        assert not main_of(app).query(".knob-editor")
+
+
+async def test_choices_turn_in_both_directions_and_methods_bring_their_weights() -> None:
+    app = known_app()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await choose(pilot, app, "weights")
+        await pilot.press("enter", "ctrl+u", *"nf4-dq", "enter")
+        workload = app.request.workload
+        assert isinstance(workload, TrainingWorkload)
+        assert (workload.method, workload.weight_dtype) == ("qlora", "nf4-dq")
+        await choose(pilot, app, "method")
+        await pilot.press("left")
+        workload = app.request.workload
+        assert isinstance(workload, TrainingWorkload)
+        assert (workload.method, workload.weight_dtype) == ("lora", "bf16")
+
+
+async def test_t_turns_between_serving_and_training() -> None:
+    app = known_app()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("t")
+        assert isinstance(app.request.workload, ServingWorkload)
+        assert "--task serve" in text(app, "#command")
+        await pilot.press("t")
+        assert isinstance(app.request.workload, TrainingWorkload)
+
+
+async def test_models_are_found_by_typing() -> None:
+    app = known_app()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("m", *"mistral-7b-v0.3", "enter")
+        await pilot.pause()
+        assert app.request.model == "mistralai/Mistral-7B-v0.3"
+
+
+async def test_an_unknown_model_is_refused_in_the_picker() -> None:
+    app = known_app()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("m", *"nobody/no-such-model-9b", "enter")
+        await pilot.pause()
+        assert app.request == REQUEST
+        assert str(app.screen.query_one("#picker-reason", Static).render()).strip()
+        await pilot.press("escape")
+        assert app.screen is main_of(app)
+
+
+async def test_sorting_filtering_and_budget() -> None:
+    app = known_app()
+    async with app.run_test(size=(120, 40)) as pilot:
+        assert names(app)[0] == "RTX 4090"
+        await pilot.press("slash", *"a100", "enter")
+        assert names(app) == ["A100 SXM4 40GB", "A100 SXM4 80GB"]
+        await pilot.press("slash", "ctrl+u", "enter", "b", *"1.00", "enter")
+        assert names(app) == ["RTX 4090", "L4"]
+        await pilot.press("b", "ctrl+u", *"cheap", "enter")
+        assert "not an amount" in text(app, "#notes")
+        await pilot.press("ctrl+u", "enter")
+        assert len(names(app)) == 6
+        await pilot.press("v")
+        assert names(app) == ["MI300X"]
+
+
+async def test_every_column_sorts_both_ways() -> None:
+    app = known_app()
+    async with app.run_test(size=(120, 40)) as pilot:
+        seen = set()
+        for _ in range(7):
+            await pilot.press("s")
+            ascending = names(app)
+            await pilot.press("S")
+            assert set(names(app)) == set(ascending)
+            seen.add(main_of(app).sort)
+        assert seen == {"$/h", "total", "hours", "count", "memory", "name", "age"}
+
+
+async def test_only_what_fits_on_one() -> None:
+    app = known_app(replace(REQUEST, workload=TrainingWorkload(seq_len=16384)))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("1")
+        rows = main_of(app).query_one(GpuTable).rows
+        assert rows
+        assert all(row.fit is not None and row.fit.num_gpus == 1 for row in rows)
+
+
+async def test_the_cursor_stays_on_its_gpu_while_knobs_turn() -> None:
+    app = known_app()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("tab", "end")
+        table = main_of(app).query_one(GpuTable)
+        selected = table.selected
+        assert selected is not None
+        main_of(app).show_request(replace(REQUEST, workload=TrainingWorkload(seq_len=8192)))
+        assert table.selected is not None
+        assert table.selected.gpu_id == selected.gpu_id
+
+
+async def test_own_gpus_cost_no_rent() -> None:
+    app = known_app()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("tab", "end", "o")
+        table = main_of(app).query_one(GpuTable)
+        assert table.selected is not None
+        assert table.selected.owned
+        assert table.selected.usd_per_hour == Decimal(0)
+
+
+async def test_pins_are_compared_term_by_term() -> None:
+    app = known_app()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("p")
+        main_of(app).show_request(replace(REQUEST, workload=TrainingWorkload(seq_len=4096)))
+        await pilot.press("p", "c")
+        from textual.widgets import DataTable
+
+        table = app.screen.query_one(DataTable)
+        cells = [table.get_row_at(i) for i in range(table.row_count)]
+        activations = next(row for row in cells if row[0] == "  activations")
+        assert activations[1:] == ["2.00 GiB", "4.00 GiB (+2.00 GiB)"]
+        await pilot.press("x")
+        assert app.pins == ()
+
+
+async def test_details_add_up_and_name_their_sources() -> None:
+    app = known_app()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("tab", "enter")
+        shown = str(app.screen.query_one("#detail-terms", Static).render())
+        assert "https://example.com/known" in shown
+        await pilot.press("x")
+        assert "example.com" not in str(app.screen.query_one("#detail-terms", Static).render())
+
+
+async def test_what_if_walks_over_the_knobs() -> None:
+    app = known_app()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await choose(pilot, app, "seq")
+        await pilot.press("w")
+        shown = str(app.screen.query_one("#what-if", Static).render())
+        assert "4096" in shown
+        assert "1024" in shown
+        await pilot.press("right")
+        assert str(app.screen.query_one("#what-if", Static).render()) != shown
+
+
+async def test_copying_puts_the_command_on_the_clipboard() -> None:
+    app = known_app()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("y")
+        assert app.clipboard.startswith("plan --model meta-llama/Llama-3.1-8B --task train")
+
+
+async def test_a_request_is_saved_and_opened_again(tmp_path: Path) -> None:
+    kept = tmp_path / "wish.json"
+    app = known_app()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await choose(pilot, app, "seq")
+        await pilot.press("right", "ctrl+s")
+        app.screen.query_one(Input).value = str(kept)
+        await pilot.press("enter")
+        assert load(kept) == (app.request,)
+        wished = app.request
+        await choose(pilot, app, "seq")
+        await pilot.press("right", "ctrl+o")
+        app.screen.query_one(Input).value = str(tmp_path / "nothing.json")
+        await pilot.press("enter")
+        assert "cannot be read" in str(app.screen.query_one("#file-reason", Static).render())
+        app.screen.query_one(Input).value = str(kept)
+        await pilot.press("enter")
+        await pilot.pause()
+        assert app.request == wished
+
+
+async def test_the_gpus_of_this_machine_stand_on_top() -> None:
+    here = LocalGpu(
+        index=0, name="NVIDIA L4", total_bytes=24 * GIB, free_bytes=20 * GIB, compute_capability=(8, 9)
+    )
+    app = known_app(local=(here,))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause()
+        first = main_of(app).query_one(GpuTable).rows[0]
+        assert (first.name, first.here, first.memory_bytes) == ("NVIDIA L4", True, 24 * GIB)
+
+
+async def test_a_narrow_terminal_shows_one_panel_at_a_time() -> None:
+    app = known_app()
+    async with app.run_test(size=(80, 24)) as pilot:
+        job, table = main_of(app).query_one(KnobList), main_of(app).query_one(GpuTable)
+        assert (job.display, app.focused) == (False, table)
+        await pilot.press("d")
+        assert (job.display, app.focused) == (True, job)
+        await pilot.press("d")
+        assert (job.display, app.focused) == (False, table)
+
+
+async def test_a_tiny_terminal_does_not_break_it() -> None:
+    app = known_app()
+    async with app.run_test(size=(20, 6)) as pilot:
+        await pilot.press("t", "w", "escape", "question_mark", "escape")
+        assert app.return_code is None
+
+
+async def test_a_child_that_dies_has_the_last_word() -> None:
+    app = known_app()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("r")
+        screen = app.screen
+        screen.run_child(("plan", "no-such-command"))  # type: ignore[attr-defined]
+        await app.workers.wait_for_complete()
+        await pilot.pause()
+        assert "refused" in str(screen.query_one("#run-state", Static).render())
+        assert any("no-such-command" in line.text for line in screen.query_one(RichLog).lines)
+        await pilot.press("escape")
+        assert app.screen is main_of(app)

@@ -1,0 +1,110 @@
+"""From a request to the rows of the GPU table, with hours, money and this machine's own GPUs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from decimal import Decimal
+
+import planner.board
+from hardware_db import catalog
+from hardware_db.gpu import Gpu
+from planner.board import Candidate
+from planner.errors import PlannerError
+from planner.fit import Fit
+from planner.model.architecture import ModelArchitecture
+from planner.rental import age_days
+from planner.request import PlanRequest, TrainingWorkload
+from planner.throughput import TrainingThroughput, throughput
+from planner.units import SECONDS_PER_HOUR, format_count
+from tui.app.local_gpus import LocalGpu
+from tui.app.rows import GpuRow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Board:
+    """What the main screen draws for one request."""
+
+    request: PlanRequest
+    model_line: str
+    rows: tuple[GpuRow, ...]
+    notes: tuple[str, ...]
+
+
+Ask = Callable[[PlanRequest, Sequence[Gpu] | None], planner.board.Board]
+"""What answers: ``planner.board.board``, or known answers in a test."""
+
+
+def make_board(
+    request: PlanRequest, *, owned: frozenset[str], local: tuple[LocalGpu, ...], today: date, ask: Ask
+) -> Board:
+    """Every GPU against ``request``; raises PlannerError where the request cannot be planned at all."""
+    found = ask(request, None)
+    rows = [_row(candidate, request, found.model, owned, today) for candidate in found.candidates]
+    for gpu in local:
+        here = ask(request, (gpu.as_catalogued(),)).candidates[0]
+        rows.append(
+            replace(_row(here, request, found.model, frozenset({gpu.id}), today), name=gpu.name, here=True)
+        )
+    model = found.model
+    active = "" if model.params_active == model.params_total else f", {format_count(model.params_active)} active"
+    return Board(
+        request=request,
+        model_line=f"{model.name}  {format_count(model.params_total)} parameters{active}",
+        rows=tuple(rows),
+        notes=found.notes,
+    )
+
+
+def make_row(
+    request: PlanRequest, row: GpuRow, *, owned: frozenset[str], local: tuple[LocalGpu, ...], today: date, ask: Ask
+) -> GpuRow:
+    """``request`` on the one GPU that ``row`` is about."""
+    here = {gpu.id: gpu.as_catalogued() for gpu in local}
+    gpu = here.get(row.gpu_id) or catalog.find_gpu(row.gpu_id)
+    found = ask(request, (gpu,))
+    mine = owned | set(here)
+    return replace(_row(found.candidates[0], request, found.model, mine, today), name=row.name, here=row.here)
+
+
+def _row(
+    candidate: Candidate, request: PlanRequest, model: ModelArchitecture, owned: frozenset[str], today: date
+) -> GpuRow:
+    gpu, fit = candidate.gpu, candidate.fit
+    mine = gpu.id in owned
+    row = GpuRow(
+        gpu_id=gpu.id,
+        name=gpu.name,
+        vendor=gpu.vendor,
+        memory_bytes=gpu.memory_bytes,
+        release=gpu.release,
+        owned=mine,
+        fit=fit,
+        why_not=candidate.why_not,
+    )
+    if fit is None:
+        return row
+    hours = _hours(fit, request, model)
+    price = Decimal(0) if mine else fit.usd_per_hour
+    return replace(
+        row,
+        hours=hours,
+        usd_per_hour=price,
+        usd_total=None if hours is None or price is None else price * Decimal(hours),
+        price_age_days=age_days(fit.offer, today) if fit.offer and not mine else None,
+        provider="your own" if mine else (fit.offer.provider if fit.offer else ""),
+    )
+
+
+def _hours(fit: Fit, request: PlanRequest, model: ModelArchitecture) -> float | None:
+    """Hours of the whole training job; None where no job size is named or the GPU's rates are unknown."""
+    workload = request.workload
+    if not isinstance(workload, TrainingWorkload) or workload.num_tokens is None:
+        return None
+    try:
+        speed = throughput(model, workload, fit.parallelism, fit.gpu)
+    except PlannerError:
+        return None
+    assert isinstance(speed, TrainingThroughput)
+    return workload.num_tokens / speed.tokens_per_s.expected / SECONDS_PER_HOUR

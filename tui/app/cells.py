@@ -1,0 +1,51 @@
+"""Short texts of a table cell; "-" where there is nothing to say. Colour is never the only signal."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from planner.estimate import Estimate
+from planner.units import GIB
+
+FULL, LIKELY, FREE, OVER = "█", "▒", "·", "▶"
+
+
+def memory_bar(estimate: Estimate | None, memory_bytes: int, width: int) -> str:
+    """Need against memory: full up to the low end, shaded up to the high end, an arrow where it runs over."""
+    if estimate is None:
+        return OVER.rjust(width, FULL)
+
+    def cells(size_bytes: int) -> int:
+        return -(-size_bytes * width // memory_bytes)
+
+    low, high = cells(estimate.low_bytes), cells(max(estimate.high_bytes, estimate.expected_bytes))
+    bar = (FULL * min(low, width)).ljust(min(high, width), LIKELY).ljust(width, FREE)
+    return bar[:-1] + OVER if estimate.high_bytes > memory_bytes else bar
+
+
+def need_text(size_bytes: int | None) -> str:
+    if size_bytes is None:
+        return "-"
+    return f"{size_bytes / GIB:,.1f} GiB"
+
+
+def usd_text(usd: Decimal | None) -> str:
+    if usd is None:
+        return "-"
+    if usd >= 1_000_000:
+        return f"${usd / 1_000_000:,.1f}M"
+    return f"${usd:,.0f}" if usd >= 1000 else f"${usd:,.2f}"
+
+
+def hours_text(hours: float | None) -> str:
+    if hours is None:
+        return "-"
+    if hours < 1:
+        return f"{hours * 60:.0f} min"
+    return f"{hours:,.1f} h" if hours < 1000 else f"{hours:,.0f} h"
+
+
+def age_text(days: int | None) -> str:
+    if days is None:
+        return "-"
+    return f"{days} d"

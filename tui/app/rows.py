@@ -1,0 +1,98 @@
+"""The GPU table as values: one row per GPU, how rows are filtered and in which order they stand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+
+from planner.fit import Fit, Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuRow:
+    """One GPU against the current job. ``fit`` is None where no count of it can hold the job."""
+
+    gpu_id: str
+    name: str
+    vendor: str
+    memory_bytes: int
+    release: str | None
+    here: bool = False
+    """In this machine."""
+    owned: bool = False
+    """Marked by the user as their own: its hours cost no rent."""
+    fit: Fit | None
+    why_not: str = ""
+    hours: float | None = None
+    usd_per_hour: Decimal | None = None
+    usd_total: Decimal | None = None
+    price_age_days: int | None = None
+    provider: str = ""
+
+    @property
+    def verdict(self) -> Verdict:
+        return self.fit.verdict if self.fit else Verdict.DOES_NOT_FIT
+
+    @property
+    def placed(self) -> str:
+        """Count and name, such as "2 × H100 SXM5 80GB"."""
+        return f"{self.fit.num_gpus} × {self.name}" if self.fit else self.name
+
+    @property
+    def need_bytes(self) -> int:
+        return self.fit.estimate.expected_bytes if self.fit else 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowFilter:
+    """What the table shows. Empty means everything."""
+
+    text: str = ""
+    vendor: str = ""
+    provider: str = ""
+    min_memory_bytes: int = 0
+    max_usd_per_hour: Decimal | None = None
+    one_gpu_only: bool = False
+    fitting_only: bool = False
+
+    def admits(self, row: GpuRow) -> bool:
+        if self.text and not all(word in row.name.lower() for word in self.text.lower().split()):
+            return False
+        if self.vendor and row.vendor.lower() != self.vendor.lower():
+            return False
+        if self.provider and row.provider.lower() != self.provider.lower():
+            return False
+        if row.memory_bytes < self.min_memory_bytes:
+            return False
+        if self.max_usd_per_hour is not None and (
+            row.usd_per_hour is None or row.usd_per_hour > self.max_usd_per_hour
+        ):
+            return False
+        if self.one_gpu_only and (row.fit is None or row.fit.num_gpus > 1):
+            return False
+        return not (self.fitting_only and row.verdict is Verdict.DOES_NOT_FIT)
+
+
+_VERDICT_ORDER = {Verdict.FITS: 0, Verdict.TIGHT: 1, Verdict.DOES_NOT_FIT: 2}
+_NO_PRICE = Decimal("Infinity")
+
+SORTS: dict[str, Callable[[GpuRow], tuple[object, ...]]] = {
+    "$/h": lambda row: (row.usd_per_hour is None, row.usd_per_hour or _NO_PRICE),
+    "total": lambda row: (row.usd_total is None, row.usd_total or _NO_PRICE),
+    "hours": lambda row: (row.hours is None, row.hours or 0.0),
+    "count": lambda row: (row.fit is None, row.fit.num_gpus if row.fit else 0, row.memory_bytes),
+    "memory": lambda row: (-row.memory_bytes,),
+    "name": lambda row: (row.name.lower(),),
+    "age": lambda row: (row.price_age_days is None, row.price_age_days or 0),
+}
+
+
+def arrange(rows: tuple[GpuRow, ...], shown: RowFilter, sort: str, descending: bool) -> tuple[GpuRow, ...]:
+    """Admitted rows in order: this machine's GPUs first, then those that fit, then by ``sort``."""
+    admitted = [row for row in rows if shown.admits(row)]
+    admitted.sort(key=SORTS[sort], reverse=descending)
+    if sort not in ("name", "memory"):
+        admitted.sort(key=lambda row: _VERDICT_ORDER[row.verdict])
+    admitted.sort(key=lambda row: not row.here)
+    return tuple(admitted)

@@ -1,0 +1,88 @@
+"""Pinned plans side by side, term by term."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.screen import ModalScreen
+from textual.widgets import DataTable, Footer, Static
+
+from planner.request import PlanRequest
+from planner.units import format_gib
+from tui.app.cells import hours_text, usd_text
+from tui.app.rows import GpuRow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pin:
+    """A plan kept for comparison."""
+
+    name: str
+    request: PlanRequest
+    row: GpuRow
+
+
+def difference(size_bytes: int, base_bytes: int) -> str:
+    """A size and how far it is from the first pin's."""
+    text = format_gib(size_bytes)
+    change = size_bytes - base_bytes
+    return text if change == 0 else f"{text} ({'+' if change > 0 else '-'}{format_gib(abs(change))})"
+
+
+def comparison(pins: tuple[Pin, ...]) -> list[list[str]]:
+    """Rows of the table: a label and one cell per pin; sizes carry the difference from the first."""
+    estimates = [pin.row.fit.estimate if pin.row.fit else None for pin in pins]
+    by_kind: list[dict[str, int]] = []
+    for estimate in estimates:
+        sums: dict[str, int] = {}
+        for term in estimate.terms if estimate else ():
+            sums[term.kind] = sums.get(term.kind, 0) + term.size_bytes
+        by_kind.append(sums)
+    kinds = sorted(
+        {kind for sums in by_kind for kind in sums}, key=lambda kind: -max(s.get(kind, 0) for s in by_kind)
+    )
+    rows = [
+        ["GPU", *(f"{pin.row.fit.num_gpus if pin.row.fit else '-'} × {pin.row.name}" for pin in pins)],
+        ["verdict", *(pin.row.verdict.value for pin in pins)],
+        ["$/h", *(usd_text(pin.row.usd_per_hour) for pin in pins)],
+        ["hours", *(hours_text(pin.row.hours) for pin in pins)],
+        ["total", *(usd_text(pin.row.usd_total) for pin in pins)],
+        ["peak phase", *(estimate.phase if estimate else "-" for estimate in estimates)],
+    ]
+    totals = [estimate.expected_bytes if estimate else 0 for estimate in estimates]
+    rows.append(["per GPU", *(difference(total, totals[0]) for total in totals)])
+    for kind in kinds:
+        sizes = [sums.get(kind, 0) for sums in by_kind]
+        rows.append([f"  {kind}", *(difference(size, sizes[0]) for size in sizes)])
+    return rows
+
+
+class CompareScreen(ModalScreen[None]):
+    """Differences of every pin from the first."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q", "dismiss", "Back"),
+        Binding("x", "clear", "Remove all pins"),
+    ]
+
+    def __init__(self, pins: tuple[Pin, ...]) -> None:
+        super().__init__()
+        self.pins = pins
+
+    def compose(self) -> ComposeResult:
+        yield Static("Pinned plans: sizes per GPU, differences from the first", classes="screen-title")
+        yield DataTable(id="compare", cursor_type="row", zebra_stripes=True)
+        yield Footer()
+
+    def on_mount(self) -> None:
+        table = self.query_one(DataTable)
+        table.add_columns("", *(pin.name for pin in self.pins))
+        for row in comparison(self.pins):
+            table.add_row(*row)
+
+    def action_clear(self) -> None:
+        self.app.pins = ()  # type: ignore[attr-defined]
+        self.dismiss()

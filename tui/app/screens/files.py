@@ -1,0 +1,47 @@
+"""Keep the request in a file and open one again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Input, Label
+
+from planner.errors import PlannerError
+from planner.request import PlanRequest
+from tui.cli.output import save
+from tui.request_file import dump, load
+
+DEFAULT_NAME = "request.json"
+
+
+class FileScreen(ModalScreen[PlanRequest | None]):
+    """Asks for a path; returns the request that was opened, None after saving or cancelling."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", "Cancel")]
+
+    def __init__(self, to_save: PlanRequest | None) -> None:
+        super().__init__()
+        self.to_save = to_save
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="panel -small"):
+            yield Label("Save the request as" if self.to_save else "Open a request file")
+            yield Input(value=DEFAULT_NAME, id="path")
+            yield Label("", classes="reason", id="file-reason", markup=False)
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        path = Path(event.value.strip()).expanduser()
+        try:
+            if self.to_save is not None:
+                save(path, dump((self.to_save,)))
+                self.app.notify(str(path), title="Saved")
+                self.dismiss(None)
+            else:
+                self.dismiss(load(path)[0])
+        except PlannerError as error:
+            self.query_one("#file-reason", Label).update(error.message)

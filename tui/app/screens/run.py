@@ -1,0 +1,94 @@
+"""Trace or measure the selected plan: the command itself in a child process, its words as they come."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import signal
+import sys
+from typing import ClassVar
+
+from textual import work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.screen import ModalScreen
+from textual.widgets import Footer, RichLog, Static
+
+from planner.errors import ExitCode
+from planner.request import PlanRequest
+from tui.command_line import command_line
+
+MEANINGS = {
+    ExitCode.OK: "done",
+    ExitCode.DOES_NOT_FIT: "it does not fit",
+    ExitCode.BAD_REQUEST: "the request was refused",
+    ExitCode.UNKNOWN: "not modelled",
+    ExitCode.ENVIRONMENT: "this machine cannot run it",
+    ExitCode.OUTSIDE_INTERVAL: "measured outside the predicted interval",
+}
+
+
+def outcome(code: int) -> str:
+    """How a child ended, in words."""
+    if code < 0:
+        return f"ended by signal {signal.Signals(-code).name}; nothing else was touched"
+    try:
+        return MEANINGS[ExitCode(code)]
+    except (ValueError, KeyError):
+        return f"ended with exit code {code}"
+
+
+class RunScreen(ModalScreen[None]):
+    """The app stays live while the child runs; leaving the screen ends the child."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q", "leave", "Back"),
+        Binding("t", "run('trace')", "Trace (no GPU)"),
+        Binding("v", "run('validate')", "Measure here"),
+        Binding("x", "cancel", "Cancel"),
+    ]
+
+    def __init__(self, request: PlanRequest) -> None:
+        super().__init__()
+        self.request = request
+        self.child: asyncio.subprocess.Process | None = None
+
+    def compose(self) -> ComposeResult:
+        yield Static(
+            "Prove it: t traces the real step on fake tensors, v measures it on this machine",
+            classes="screen-title",
+        )
+        yield RichLog(id="output", wrap=True, markup=False, highlight=False)
+        yield Static("not started", id="run-state", markup=False)
+        yield Footer()
+
+    def action_run(self, command: str) -> None:
+        if self.child is None:
+            self.run_child(command_line(self.request, ("plan", command)))
+
+    @work(exclusive=True)
+    async def run_child(self, arguments: tuple[str, ...]) -> None:
+        """Run ``plan …`` and show both of its streams line by line."""
+        state, output = self.query_one("#run-state", Static), self.query_one(RichLog)
+        output.write(f"$ {shlex.join(arguments)}")
+        state.update("running; x cancels")
+        self.child = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "tui.cli", *arguments[1:],
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
+        )  # fmt: skip
+        assert self.child.stdout is not None
+        async for line in self.child.stdout:
+            output.write(line.decode(errors="replace").rstrip())
+        code = await self.child.wait()
+        self.child = None
+        state.update(f"{arguments[1]}: {outcome(code)}")
+
+    def action_cancel(self) -> None:
+        if self.child is not None and self.child.returncode is None:
+            os.killpg(self.child.pid, signal.SIGINT)
+
+    def action_leave(self) -> None:
+        self.action_cancel()
+        self.dismiss()

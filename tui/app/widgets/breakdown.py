@@ -1,0 +1,95 @@
+"""What the memory of the selected GPU is made of: a stacked bar per phase and the terms behind it."""
+
+from __future__ import annotations
+
+from textual.content import Content
+from textual.widgets import Static
+
+from planner.estimate import Estimate
+from planner.memory.breakdown import MemoryTerm, PhaseBreakdown
+from planner.quantity import Quantity
+from planner.units import format_gib
+
+PATTERNS = "█▓▒░▚▞▤▥▦▩"
+"""One pattern per kind of term, so that the picture is readable without colour."""
+
+COLOURS = (
+    "$primary",
+    "$success",
+    "$warning",
+    "$accent",
+    "$secondary",
+    "$error",
+    "$primary-lighten-2",
+    "$success-lighten-2",
+    "$warning-lighten-2",
+    "$accent-lighten-2",
+)
+
+
+def kinds_of(estimate: Estimate) -> list[str]:
+    """The kinds of the breakdown's terms, largest at any phase first."""
+    phases = estimate.breakdown.phases if estimate.breakdown else ()
+    largest: dict[str, int] = {}
+    for term in (term for phase in phases for term in phase.terms):
+        largest[term.kind] = max(largest.get(term.kind, 0), term.size_bytes)
+    return sorted(largest, key=lambda kind: -largest[kind])
+
+
+def phase_bar(phase: PhaseBreakdown, kinds: list[str], scale_bytes: int, width: int) -> Content:
+    """One phase as a bar of ``width`` cells standing for ``scale_bytes``."""
+    parts: list[Content] = []
+    drawn = filled = 0
+    for i, kind in enumerate(kinds):
+        filled += sum(term.size_bytes for term in phase.terms if term.kind == kind)
+        end = min(width, filled * width // max(1, scale_bytes))
+        if end > drawn:
+            parts.append(Content.styled(PATTERNS[i % len(PATTERNS)] * (end - drawn), COLOURS[i % len(COLOURS)]))
+            drawn = end
+    parts.append(Content("·" * (width - drawn)))
+    return Content("").join(parts)
+
+
+class BreakdownView(Static):
+    """Stacked bars per phase on the scale of one GPU's memory, with a legend; as wide as it is given room."""
+
+    estimate: Estimate | None = None
+    memory_bytes = 1
+
+    def show(self, estimate: Estimate | None, memory_bytes: int) -> None:
+        self.estimate, self.memory_bytes = estimate, memory_bytes
+        self.refresh(layout=True)
+
+    def render(self) -> Content:
+        memory = self.estimate.breakdown if self.estimate else None
+        if self.estimate is None or memory is None:
+            return Content("No breakdown: this job cannot be placed on the selected GPU.")
+        kinds = kinds_of(self.estimate)
+        peak = memory.peak_phase(Quantity.DEVICE)
+        scale = max(self.memory_bytes, *(phase.size_bytes(Quantity.DEVICE) for phase in memory.phases))
+        bar_width = max(10, self.content_size.width - 31)
+        lines = []
+        for phase in memory.phases:
+            mark = "▸" if phase is peak else " "
+            size = format_gib(phase.size_bytes(Quantity.DEVICE))
+            head = Content(f"{mark}{phase.phase[:14]:<15}")
+            lines.append(head + phase_bar(phase, kinds, scale, bar_width) + Content(f" {size:>13}"))
+        legend = [
+            Content.styled(PATTERNS[i % len(PATTERNS)], COLOURS[i % len(COLOURS)]) + Content(f" {kind}")
+            for i, kind in enumerate(kinds[:10])
+        ]
+        lines.append(Content("  ").join(legend))
+        return Content("\n").join(lines)
+
+
+def terms_text(terms: tuple[MemoryTerm, ...], *, with_source: bool) -> Content:
+    """The terms at the peak, largest first, with formula and source."""
+    lines = []
+    for term in sorted(terms, key=lambda term: -term.size_bytes):
+        lines.append(Content.styled(f"{format_gib(term.size_bytes):>13}  {term.label}", "bold"))
+        values = ", ".join(f"{symbol}={value}" for symbol, value in term.inputs.items())
+        lines.append(Content(f"{'':15}= {term.formula}" + (f"   with {values}" if values else "")))
+        if with_source:
+            where = f" · {term.source.url}" if term.source.url else ""
+            lines.append(Content.styled(f"{'':15}{term.source.title}{where}", "dim"))
+    return Content("\n").join(lines)
