@@ -34,6 +34,10 @@ _FP8 = Citation(
     title="transformers: fine-grained FP8, scales per 128 x 128 tile",
     url="https://huggingface.co/docs/transformers/quantization/finegrained_fp8",
 )
+_FBGEMM = Citation(
+    title="transformers: FBGEMM FP8, as Llama-3.1-405B-Instruct-FP8 is published",
+    url="https://huggingface.co/docs/transformers/quantization/fbgemm_fp8",
+)
 _MX = Citation(
     title="OCP microscaling formats: one 8-bit scale per 32 elements",
     url="https://www.opencompute.org/documents/ocp-microscaling-formats-mx-v1-0-spec-final-pdf",
@@ -81,6 +85,8 @@ class WeightFormat:
     """Bytes per input feature (GPTQ's g_idx)."""
     tensor_state_bytes: int = 0
     """Constants beside every matrix: code books, global scales."""
+    mlp_only: bool = False
+    """Attention, and the whole first and last layer, stay in the compute dtype (Meta's FBGEMM checkpoints)."""
     double_quantised: bool = False
     """bitsandbytes: scales kept as int8 with one fp32 per 256 of them."""
 
@@ -106,7 +112,7 @@ class WeightFormat:
         """
         if self.scheme in ("plain", "bitsandbytes"):
             return is_module
-        if role == "router":
+        if role == "router" or (self.mlp_only and role != "mlp"):
             return False
         if self.scheme == "mxfp4" and model_has_experts:
             return role == "expert"
@@ -165,6 +171,9 @@ _FORMATS = {
         WeightFormat(name="fp16", scheme="plain", bits=16, source=_TORCH),
         WeightFormat(
             name="fp8", scheme="fp8", bits=8, source=_FP8, grouping="tile", group_size=128, scale_bytes=4
+        ),
+        WeightFormat(
+            name="fp8-fbgemm", scheme="fp8", bits=8, source=_FBGEMM, grouping="row", scale_bytes=4, mlp_only=True
         ),
         WeightFormat(name="int8", scheme="bitsandbytes", bits=8, source=_LLM_INT8, grouping="row", scale_bytes=4),
         _bnb("nf4", nested=False),

@@ -163,6 +163,8 @@ def _pool(case: Case, memory_case: MemoryCase) -> Prediction:
         ),
         case.measured.quantity,
     )
+    if answer is None:
+        raise UnsupportedError("the KV pool depends on the GPU, and none is named")
     return Prediction(id=case.id, predicted=answer.expected, low=answer.low, high=answer.high)
 
 
@@ -343,6 +345,8 @@ def _serving(case: Case, request: _Request) -> ServingWorkload:
     weight_dtype = request.weight_dtype or compute
     if request.quant_group_size and weight_dtype.startswith(("gptq-", "awq-")):
         weight_dtype = f"{weight_dtype}-g{request.quant_group_size}"
+    if weight_dtype == "fp8" and (request.checkpoint or "").startswith("meta-llama/"):
+        weight_dtype = "fp8-fbgemm"
     prompt, output = serve.prompt_tokens, serve.output_tokens
     if prompt is None:
         prompt = serve.kv_tokens or serve.max_model_len or 2048
@@ -357,7 +361,7 @@ def _serving(case: Case, request: _Request) -> ServingWorkload:
         max_model_len=serve.max_model_len,
         engine=serve.engine or request.framework,
         engine_version=request.framework_version,
-        attention=request.attention,
+        attention="eager" if serve.flash_attention is False else request.attention,
         gpu_memory_utilization=serve.gpu_memory_utilization or serve.mem_fraction_static,
         max_num_batched_tokens=serve.max_num_batched_tokens or serve.chunked_prefill_size or serve.n_ubatch,
         cuda_graphs=not serve.enforce_eager,

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from hardware_db.gpu import Gpu
-from planner.errors import UnsupportedError
 from planner.memory.breakdown import MemoryTerm
 from planner.memory.runtime import context_terms
 from planner.memory.serving import serving_breakdown
@@ -48,8 +47,9 @@ class EnginePools:
     activation_peak: Range
     non_torch: Range
     cuda_graphs: Range
-    kv_cache_bytes: Range
-    kv_cache_tokens: Range
+    kv_cache_bytes: Range | None
+    """None where the pool depends on a GPU that is not named."""
+    kv_cache_tokens: Range | None
 
 
 def pools(
@@ -60,27 +60,23 @@ def pools(
     *,
     cuda_total_bytes: int | None = None,
 ) -> EnginePools:
-    """What the engine's log would print. ``cuda_total_bytes``: memory as torch reports it, where known.
-
-    Raises UnsupportedError where the pool depends on a GPU that is not named.
-    """
+    """What the engine's log would print. ``cuda_total_bytes``: memory as torch reports it, where known."""
     rules = engine_rules(architecture, workload, parallelism)
     phases = serving_breakdown(architecture, workload, parallelism, gpu).phases
-    weights = _weights(architecture, workload, parallelism, phases[0].terms)
+    weights = _weights(phases[0].terms)
     scratch = _range(_only(phases[-1].terms, "activations"))
     several = parallelism.num_gpus > 1
     non_torch = Range(
         expected=NON_TORCH_TP_BYTES if several else NON_TORCH_BYTES, low=32 * MIB, high=(4 if several else 2) * GIB
     )
     graphs = _range(_only(phases[-1].terms, "cuda_graphs"))
+    pool: Range | None
     if rules.name not in POOLED:
         cache = sum(term.size_bytes for term in phases[-1].terms if term.kind == "kv_cache")
         pool = Range(expected=cache, low=cache, high=cache)
     else:
         total = cuda_total_bytes or (int(gpu.memory_bytes * CUDA_VISIBLE) if gpu else None)
-        if total is None:
-            raise UnsupportedError("the KV pool depends on the GPU, and none is named", hint="name it with --gpu")
-        pool = _pool(workload, total, weights, scratch, non_torch, gpu)
+        pool = None if total is None else _pool(workload, total, weights, scratch, non_torch, gpu)
     per_token = token_bytes(architecture, rules.cache)
     return EnginePools(
         weights=weights,
@@ -88,16 +84,11 @@ def pools(
         non_torch=non_torch,
         cuda_graphs=graphs,
         kv_cache_bytes=pool,
-        kv_cache_tokens=_tokens(pool, per_token, rules.cache.block_tokens),
+        kv_cache_tokens=None if pool is None else _tokens(pool, per_token, rules.cache.block_tokens),
     )
 
 
-def _weights(
-    architecture: ModelArchitecture,
-    workload: ServingWorkload,
-    parallelism: Parallelism,
-    resident: tuple[MemoryTerm, ...],
-) -> Range:
+def _weights(resident: tuple[MemoryTerm, ...]) -> Range:
     size = sum(term.size_bytes for term in resident if term.kind in ("weights", "adapter"))
     return Range(expected=size, low=size * 995 // 1000, high=size * 1015 // 1000)
 

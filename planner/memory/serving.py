@@ -54,6 +54,9 @@ def _resident(
 ) -> tuple[MemoryTerm, ...]:
     """Weights and tables, live from loading on."""
     terms = list(weight_terms(architecture, workload.weight_dtype, workload.compute_dtype, rules.weights))
+    if rules.name != "llama.cpp":
+        fmt = weight_format(workload.weight_dtype)
+        terms.append(serving_kernels.unsplit_weights_term(architecture, fmt, workload.compute_dtype, rules))
     if rules.name == "autoawq":
         terms.append(serving_kernels.complex_rope_term(architecture, _cache_length(workload)))
     elif (tables := serving_kernels.rope_tables_term(architecture, rules, workload)) is not None:

@@ -6,10 +6,11 @@ from planner.citation import Citation
 from planner.dtypes import WeightFormat, element_bytes
 from planner.memory.breakdown import MemoryTerm
 from planner.memory.ops import Int, ceil_div, maximum, where
-from planner.memory.terms.serving_engines import EngineRules, version_of
-from planner.model.architecture import GroupedQueryAttention, ModelArchitecture
+from planner.memory.terms.serving_engines import EngineRules
+from planner.memory.terms.weights import plain_dtype
+from planner.model.architecture import GroupedQueryAttention, LayerGroup, ModelArchitecture
 from planner.request import ServingWorkload
-from planner.units import MIB
+from planner.units import BITS_PER_BYTE, MIB
 
 _BITSANDBYTES = Citation(
     title="bitsandbytes: MatMul4Bit multiplies with a dequantised weight, single rows aside",
@@ -39,6 +40,11 @@ _FUSED = Citation(
     title="AutoAWQ: fused q, k, v are built beside the originals",
     url="https://github.com/casper-hansen/AutoAWQ/blob/v0.1.6/awq/utils/fused_utils.py",
 )
+
+
+_QKV, _GATE_UP = ("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj")
+_FUSED_BY = {"vllm": (_QKV, _GATE_UP), "sglang": (_QKV, _GATE_UP), "litgpt": (_QKV,)}
+"""Projections an engine stores as one tensor."""
 
 
 def largest_matrix(architecture: ModelArchitecture, fmt: WeightFormat) -> int:
@@ -158,15 +164,47 @@ def unsplit_cache_term(num_tensors: Int, tensor_bytes: Int) -> MemoryTerm:
     )
 
 
-def weight_block_bytes(size_bytes: int) -> int:
-    """What the allocator hands out for one weight of 10 MiB or more: whole 2 MiB where at most 1 MiB remains."""
-    remainder = -size_bytes % (2 * MIB)
-    if size_bytes >= 10 * MIB and remainder <= MIB:
-        return size_bytes + remainder
-    return -(-size_bytes // 512) * 512
+def unsplit_weights_term(
+    architecture: ModelArchitecture, fmt: WeightFormat, compute_dtype: str, rules: EngineRules
+) -> MemoryTerm:
+    """Remainders of the blocks that hold the weights of the layers.
+
+    A tensor of 10 MiB or more gets a segment of whole 2 MiB; up to 1 MiB left over stays part of its block.
+    """
+    size: Int = 0
+    for group in architecture.groups:
+        layers = ceil_div(group.count, rules.weights.pp)
+        for tensor_bytes, copies in _tensors(group, fmt, compute_dtype, rules):
+            size = size + layers * copies * _remainder(tensor_bytes)
+    return MemoryTerm(
+        kind="weights",
+        label="unsplit blocks of weights",
+        size_bytes=size,
+        formula="Σ 2 MiB − size mod 2 MiB, where at most 1 MiB",
+        source=_ALLOCATOR,
+    )
 
 
-__all__ = [
-    "complex_rope_term", "dequantised_term", "fused_copies_term", "largest_matrix", "rope_tables_term",
-    "unsplit_cache_term", "version_of", "weight_block_bytes",
-]  # fmt: skip
+def _tensors(
+    group: LayerGroup, fmt: WeightFormat, compute_dtype: str, rules: EngineRules
+) -> list[tuple[Int, int]]:
+    """Bytes and number of each weight tensor of one layer as the engine lays it out."""
+    fused = _FUSED_BY.get(rules.name, ())
+    plain = element_bytes(plain_dtype(fmt, compute_dtype))
+    sizes: dict[str, Int] = {}
+    copies: dict[str, int] = {}
+    for linear in group.linears:
+        stacked = linear.role == "expert" and (rules.name == "vllm" or not linear.is_module)
+        each = linear.in_features * linear.out_features * (linear.count if stacked else 1)
+        quantised = fmt.is_quantised and fmt.quantises(linear.role, is_module=linear.is_module)
+        in_bytes = ceil_div(each * fmt.bits, BITS_PER_BYTE) if quantised else each * plain
+        name = next((names for names in fused if linear.name in names), None)
+        key = f"{linear.role} {'+'.join(name) if name else linear.name}"
+        sizes[key] = sizes.get(key, 0) + ceil_div(in_bytes, rules.weights.tp)
+        copies[key] = 1 if stacked else linear.count
+    return [(sizes[key], copies[key]) for key in sizes]
+
+
+def _remainder(size_bytes: Int) -> Int:
+    left = -size_bytes % (2 * MIB)
+    return where((size_bytes >= 10 * MIB) & (left <= MIB), left, 0)

@@ -233,8 +233,12 @@ def _linear_weights(
     if not fmt.is_quantised or not quantised:
         return StoredWeights(plain_bytes=copies * weights * plain + bias)
     storage = fmt.matrix_bytes(linear.in_features, linear.out_features)
+    untouched = min(2, group.count) * linear.count if fmt.mlp_only else 0
+    packed = copies - untouched
     return StoredWeights(
-        packed_bytes=copies * storage.packed_bytes, state_bytes=copies * storage.state_bytes, plain_bytes=bias
+        packed_bytes=packed * storage.packed_bytes,
+        state_bytes=packed * storage.state_bytes,
+        plain_bytes=untouched * weights * plain + bias,
     )
 
 
