@@ -24,6 +24,7 @@ from planner.memory.terms.optimizer import (
     optimizer_state_term,
 )
 from planner.memory.terms.weights import WeightSpread, weight_terms
+from planner.memory.versions import separates_experts
 from planner.model.architecture import ModelArchitecture
 from planner.request import TrainingWorkload
 
@@ -72,7 +73,13 @@ def resident(
     """Everything of one rank that does not depend on tokens."""
     plain = setting.stream_dtype if fmt.is_quantised else fmt.name
     own = fmt.name if workload.method == "full" else adapter_dtype(workload, traits, plain)
-    spread = WeightSpread(tp=share.tp, pp=share.pp, ep=share.ep, quantises_head=traits.quantises_head)
+    spread = WeightSpread(
+        tp=share.tp,
+        pp=share.pp,
+        ep=share.ep,
+        quantises_head=traits.quantises_head,
+        packs_experts=separates_experts(workload),
+    )
     loaded = [
         *(_divided(term, share.parameters) for term in weight_terms(architecture, fmt.name, plain, spread)),
         *(_divided(term, share.parameters * share.tp * share.pp) for term in adapter_terms(parts, own, plain)),

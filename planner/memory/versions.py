@@ -45,6 +45,19 @@ def dequantises_to_fp16(workload: TrainingWorkload) -> bool:
     return _bitsandbytes_before(workload, (0, 43, 0), torch=(2, 2))
 
 
+def separates_experts(workload: TrainingWorkload) -> bool:
+    """transformers before 5 (December 2025) held experts as modules of their own, as Unsloth's 4-bit uploads do.
+
+    Source: https://github.com/huggingface/transformers/blob/main/MIGRATION_GUIDE_V5.md
+    """
+    found = release(workload.framework_version)
+    if found is None:
+        return False
+    if workload.framework == "unsloth":
+        return found[0] < 2026
+    return workload.framework in ("transformers", "trl", "peft") and found[0] == 4
+
+
 def _bitsandbytes_before(
     workload: TrainingWorkload, bound: tuple[int, int, int], *, torch: tuple[int, int]
 ) -> bool:

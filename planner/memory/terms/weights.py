@@ -83,6 +83,8 @@ class WeightSpread:
     """True where the head is a copy of its own even if the config ties it (litgpt)."""
     quantises_head: bool = False
     """True where bitsandbytes packs the head too (litgpt replaces every ``nn.Linear``)."""
+    packs_experts: bool = False
+    """True where experts are ``nn.Linear`` modules of their own, which bitsandbytes packs (transformers < 5)."""
     host_embedding: bool = False
     """True where the token embedding stays in host memory (llama.cpp)."""
 
@@ -122,7 +124,7 @@ def stored_on_rank(
     total = StoredWeights()
     first_layer = 0
     for group in architecture.groups:
-        layers = layers_of(architecture, group, fmt, compute_dtype, first_layer)
+        layers = layers_of(architecture, group, fmt, compute_dtype, first_layer, spread.packs_experts)
         on_rank = (
             layers.sharded.over(spread.tp)
             + layers.kv.over(minimum(spread.tp, max(_num_kv_heads(group), 1)))
@@ -170,7 +172,12 @@ class LayerWeights:
 
 @lru_cache(maxsize=4096)
 def layers_of(
-    architecture: ModelArchitecture, group: LayerGroup, fmt: WeightFormat, compute_dtype: str, first_layer: int
+    architecture: ModelArchitecture,
+    group: LayerGroup,
+    fmt: WeightFormat,
+    compute_dtype: str,
+    first_layer: int,
+    packs_experts: bool = False,
 ) -> LayerWeights:
     """Storage of every layer of ``group``, whose first layer is number ``first_layer`` of the model."""
     sharded = kv = experts = StoredWeights()
@@ -178,7 +185,7 @@ def layers_of(
         plain_bytes=group.count * group.other_params * element_bytes(plain_dtype(fmt, compute_dtype))
     )
     for linear in group.linears:
-        stored = _linear_weights(architecture, group, linear, fmt, compute_dtype, first_layer)
+        stored = _linear_weights(architecture, group, linear, fmt, compute_dtype, first_layer, packs_experts)
         if linear.role == "expert":
             experts += stored
         elif linear.role == "router" or linear.name in _REPLICATED_NAMES:
@@ -216,6 +223,7 @@ def _linear_weights(
     fmt: WeightFormat,
     compute_dtype: str,
     first_layer: int,
+    packs_experts: bool,
 ) -> StoredWeights:
     """One projection in every layer of the group."""
     copies = group.count * linear.count
@@ -229,7 +237,8 @@ def _linear_weights(
         ]
         return StoredWeights(packed_bytes=sum(rows) * linear.out_features * linear.count, plain_bytes=bias)
     has_experts = any(isinstance(each.mlp, MoeMlp) for each in architecture.groups)
-    quantised = fmt.quantises(linear.role, is_module=linear.is_module, model_has_experts=has_experts)
+    is_module = linear.is_module or (packs_experts and linear.role == "expert")
+    quantised = fmt.quantises(linear.role, is_module=is_module, model_has_experts=has_experts)
     if not fmt.is_quantised or not quantised:
         return StoredWeights(plain_bytes=copies * weights * plain + bias)
     storage = fmt.matrix_bytes(linear.in_features, linear.out_features)
