@@ -109,8 +109,9 @@ def peak_flops_per_s(gpu: Gpu, dtype: FlopsDtype) -> float:
 def device_of(gpu: Gpu) -> Device:
     """Attained rates of ``gpu``. Raises UnsupportedError where bandwidth or 16-bit rate are unknown."""
     peak_16bit = max(peak_flops_per_s(gpu, "bf16") if gpu.supports_bf16 else 0.0, peak_flops_per_s(gpu, "fp16"))
-    if not peak_16bit or not gpu.bandwidth_bytes_per_s:
-        missing = "memory bandwidth" if peak_16bit else "16-bit rate"
+    rate_known = bool(peak_flops_per_s(gpu, "bf16") if gpu.supports_bf16 else peak_16bit)
+    if not rate_known or not gpu.bandwidth_bytes_per_s:
+        missing = "memory bandwidth" if rate_known else "16-bit rate"
         raise UnsupportedError(f"the {missing} of {gpu.name} is not known, so its speed is not predicted")
     rates = {"fp16_acc16_flops_per_s": 0.0}
     for dtype in MATMUL_DTYPES:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from planner.units import MIB
 from validate.trace.allocator import AllocatorSettings
 from validate.trace.events import EventLog, load
 from validate.trace.replay import live_at, replay
+
+packed = partial(gzip.compress, mtime=0)
 
 
 @pytest.fixture
@@ -52,16 +55,16 @@ def test_a_saved_log_is_the_same_log(log: EventLog, tmp_path: Path) -> None:
     [
         b"",
         b"not gzip",
-        gzip.compress(b"hello"),
-        gzip.compress(b'{"format": "other"}\n'),
-        gzip.compress(b'{"format": "gpu-planner-trace", "version": 99, "meta": {}, "names": []}\n'),
-        gzip.compress(b'{"format": "gpu-planner-trace", "version": 1, "meta": {}, "names": [""]}\na 1 0\n'),
-        gzip.compress(b'{"format": "gpu-planner-trace", "version": 1, "meta": {}, "names": [""]}\na 1 0 0 4\n'),
-        gzip.compress(b'{"format": "gpu-planner-trace", "version": 1, "meta": {}, "names": [""]}\nf 3\n'),
-        gzip.compress(b'{"format": "gpu-planner-trace", "version": 1, "meta": {}, "names": [""]}\nx 3\n'),
-        gzip.compress(b'{"format": "gpu-planner-trace", "version": 1}\n'),
-        gzip.compress(b"\xff\xfe"),
-        gzip.compress(b"[]\n" * 1000)[:-9],
+        packed(b"hello"),
+        packed(b'{"format": "other"}\n'),
+        packed(b'{"format": "gpu-planner-trace", "version": 99, "meta": {}, "names": []}\n'),
+        packed(b'{"format": "gpu-planner-trace", "version": 1, "meta": {}, "names": [""]}\na 1 0\n'),
+        packed(b'{"format": "gpu-planner-trace", "version": 1, "meta": {}, "names": [""]}\na 1 0 0 4\n'),
+        packed(b'{"format": "gpu-planner-trace", "version": 1, "meta": {}, "names": [""]}\nf 3\n'),
+        packed(b'{"format": "gpu-planner-trace", "version": 1, "meta": {}, "names": [""]}\nx 3\n'),
+        packed(b'{"format": "gpu-planner-trace", "version": 1}\n'),
+        packed(b"\xff\xfe"),
+        packed(b"[]\n" * 1000)[:-9],
     ],
 )
 def test_a_file_that_is_no_trace_is_refused_in_one_line(content: bytes, tmp_path: Path) -> None:
