@@ -9,9 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from planner.errors import RequestError, UnsupportedError
+from planner.errors import RequestError
 from planner.model.architecture import ModelArchitecture
 from planner.model.config_reader import ConfigReader
+from planner.model.families.generic import llama_shaped
 
 _BUILDERS = {
     "llama": "llama_like:llama",
@@ -160,6 +161,9 @@ def architecture_from_config(
         raise RequestError("config.json has no model_type", hint="is it a Hugging Face model config?")
     build = _multimodal if reader.model_type in _TEXT_MODELS else _builder(reader.model_type)
     architecture = build(reader)
+    if build is llama_shaped:
+        confidence = "C"
+        doubts = f"{reader.model_type} is not a known model type; by the keys of its config it is taken as Llama"
     return replace(architecture, name=name, confidence=confidence, source=source, doubts=doubts)
 
 
@@ -206,9 +210,7 @@ def _nested_defaults(model_type: object) -> Mapping[str, Any]:
 def _builder(model_type: str) -> Callable[[ConfigReader], ModelArchitecture]:
     place = _BUILDERS.get(model_type)
     if place is None:
-        raise UnsupportedError(
-            f"the model type {model_type[:60]!r} is not modelled", hint="see plan models for those that are"
-        )
+        return llama_shaped
     module, function = place.split(":")
     builder: Callable[[ConfigReader], ModelArchitecture] = getattr(
         importlib.import_module(f"planner.model.families.{module}"), function

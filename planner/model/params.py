@@ -85,3 +85,16 @@ def assemble(
         confidence="B",
         source="",
     )
+
+
+def closed_form(architecture: ModelArchitecture) -> str:
+    """The sum that gives ``params_total``, in numbers: layers, embeddings, head, what is outside them, towers."""
+    parts = [f"{group.count} x {group.params_per_layer:,}" for group in architecture.groups]
+    parts.append(f"{architecture.embedding_params:,} embeddings")
+    if architecture.lm_head_params:
+        parts.append(f"{architecture.lm_head_params:,} head")
+    if architecture.other_params:
+        parts.append(f"{architecture.other_params:,} outside the layers")
+    if architecture.vision_params:
+        parts.append(f"{architecture.vision_params:,} vision and audio")
+    return f"{' + '.join(parts)} = {architecture.params_total:,}"

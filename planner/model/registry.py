@@ -30,6 +30,9 @@ class RegistryEntry:
     aliases: tuple[str, ...]
     params_total: int
     """The reconciled count the closed form is held against."""
+    params_active: int | None
+    kv_bytes_per_token_bf16: int | None
+    """Active parameters and cache (as if no layer had a window) reconciled beside the count, where they were."""
     confidence: Literal["A", "B", "C"]
     config_source: str
     count_source: str
@@ -71,6 +74,8 @@ def _entry(row: Mapping[str, Any]) -> RegistryEntry:
         family=row["family"],
         aliases=tuple(row["aliases"]),
         params_total=row["params_total"],
+        params_active=row.get("params_active"),
+        kv_bytes_per_token_bf16=row.get("kv_bytes_per_token_bf16"),
         confidence=row["confidence"],
         config_source=row["config_source"],
         count_source=row.get("count_source", ""),
@@ -132,14 +137,19 @@ def _by_size(text: str) -> ResolvedModel:
     return ResolvedModel(architecture=None, num_params_named=count, notes=(note,))
 
 
-def _from_registry(name: str) -> ResolvedModel | None:
-    key = name.lower()
+def find(name: str) -> RegistryEntry | None:
+    """The registered model of this id or alias, in any case; of several the newest, unless one owns the name."""
+    key = name.strip().lower()
     candidates = ambiguous_names().get(key, ())
-    entry = _by_name().get(key) or (_by_name().get(candidates[-1].lower()) if candidates else None)
+    return _by_name().get(key) or (_by_name().get(candidates[-1].lower()) if candidates else None)
+
+
+def _from_registry(name: str) -> ResolvedModel | None:
+    entry = find(name)
     if entry is None:
         return None
     notes = []
-    others = [other for other in candidates if other != entry.id]
+    others = [other for other in ambiguous_names().get(name.lower(), ()) if other != entry.id]
     if others:
         notes.append(f"{name} is taken as {entry.id}; the name also fits {', '.join(others)}")
     if Path(name).is_dir():
