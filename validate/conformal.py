@@ -23,8 +23,9 @@ class Band:
         )
 
     def widened(self, factor: float) -> Band:
-        """Bounds that many times as far from zero."""
-        return Band(low=min(0.0, self.low) * factor, high=max(0.0, self.high) * factor)
+        """A band that many times as wide around the same middle, never without the expectation itself."""
+        more = (factor - 1) * (self.high - self.low) / 2
+        return Band(low=min(0.0, self.low - more), high=max(0.0, self.high + more))
 
     def holds(self, residual: float) -> bool:
         return self.low <= residual <= self.high
