@@ -162,3 +162,10 @@ def test_a_rule_that_does_not_fit_what_was_named_exits_1(capsys: pytest.CaptureF
     args = ("--model", "llama-70b", "--bits", "16", "--task", "serve", "--tier", "rule", "--gpu", "A100 80GB")
     assert ask(capsys, *args, "--num-gpus", "1")[0] == 1
     assert ask(capsys, *args, "--num-gpus", "2")[0] == 0
+
+
+def test_every_field_of_the_schema_is_documented() -> None:
+    text = (ROOT / "docs" / "json-schema.md").read_text(encoding="utf-8")
+    holders = [SCHEMA, *(SCHEMA["$defs"][name] for name in ("estimate", "fit", "term"))]
+    missing = [name for holder in holders for name in holder["properties"] if f"`{name}`" not in text]
+    assert missing == []

@@ -12,7 +12,7 @@ import click
 from planner.checks import check_range
 from planner.errors import ExitCode, RequestError
 from planner.plan import Plan, plan_requests
-from tui.cli.options import INT, Word, request_options
+from tui.cli.options import INT, RequestCommand, Word, request_options
 from tui.cli.output import report_warnings, save
 from tui.request_builder import Asked, build
 from tui.request_file import dump, load
@@ -24,7 +24,7 @@ REPORT_SUFFIXES = (".html", ".md")
 FILE = click.Path(dir_okay=False, path_type=Path)
 
 
-@click.command
+@click.command(cls=RequestCommand)
 @request_options
 @click.option("--tier", type=Word(("rule", "analytic", "trace")), default="analytic", help="How deep to go.")
 @click.option("--explain", is_flag=True, help="Every term with its formula, values and source.")

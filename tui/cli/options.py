@@ -15,6 +15,8 @@ from tui.request_options import COMMA_SEPARATED, SECTIONS, RequestOption
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 MAX_DIGITS = 30
+WIDEST_METAVAR = 44
+"""Longer lists of words are told in the help text instead."""
 
 
 class _Text(click.ParamType):  # type: ignore[type-arg]
@@ -79,7 +81,8 @@ class Word(click.ParamType):  # type: ignore[type-arg]
         self.choices = choices
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
-        return f"[{'|'.join(self.choices)}]"
+        listed = f"[{'|'.join(self.choices)}]"
+        return listed if len(listed) <= WIDEST_METAVAR else "WORD"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         word = str(value).lower()
@@ -117,12 +120,32 @@ def _click_options(option: RequestOption) -> list[Callable[[Command], Command]]:
             common["multiple"] = True
             return [click.option(option.flag, option.name, metavar=option.metavar, callback=_repeated, **common)]
         case "choice":
-            return [click.option(option.flag, option.name, type=Word(option.choices), **common)]
+            word = Word(option.choices)
+            if len("|".join(option.choices)) + 2 > WIDEST_METAVAR:
+                common["help"] += f" One of {', '.join(option.choices)}."
+            return [click.option(option.flag, option.name, type=word, **common)]
         case _:
             kinds = {"int": INT, "count": COUNT, "float": FLOAT, "usd": USD, "bytes": BYTES, "text": click.STRING}
             return [
                 click.option(option.flag, option.name, type=kinds[option.kind], metavar=option.metavar, **common)
             ]
+
+
+class RequestCommand(click.Command):
+    """A command whose help shows the options of a request by section, after its own."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        sections = [(section.title, {option.name for option in section.options}) for section in SECTIONS]
+        records = {param.name: param.get_help_record(ctx) for param in self.get_params(ctx)}
+        of_requests = set().union(*(names for _, names in sections))
+        own = [record for name, record in records.items() if record and name not in of_requests]
+        with formatter.section("Options"):
+            formatter.write_dl(own)
+        for title, names in sections:
+            rows = [record for name, record in records.items() if record and name in names]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
 
 
 def request_options(command: Command) -> Command:
