@@ -136,5 +136,6 @@ def suggestions(query: str, entries: Iterable[Entry], limit: int = 4) -> tuple[s
             best = max(best, contained + SequenceMatcher(None, wanted, model).ratio())
         return best
 
+    least = 0.5 if any(letter.isdigit() for letter in wanted) else 0.7
     ranked = sorted(((closeness(entry), entry) for entry in entries), key=lambda pair: -pair[0])
-    return tuple(entry.names[0] for score, entry in ranked[:limit] if score >= 0.5)
+    return tuple(entry.names[0] for score, entry in ranked[:limit] if score >= least)
