@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import dropwhile
 
 # fmt: off
 _VENDOR_WORDS = frozenset((
@@ -37,7 +38,7 @@ class ParsedName:
     model: str
     """Model words without vendor and series noise, run together: "rtx4090", "a100"."""
     short_model: str
-    """``model`` without the series word: "4090"."""
+    """``model`` without the series words before it: "4090"."""
     form: str | None
     sizes_gb: tuple[float, ...]
     memory_kind: str | None
@@ -58,7 +59,7 @@ def parse(name: str) -> ParsedName:
     return ParsedName(
         words=all_words,
         model="".join(words),
-        short_model="".join(word for word in words if word not in _SERIES_WORDS),
+        short_model="".join(dropwhile(_SERIES_WORDS.__contains__, words)),
         form=form[1] if form else None,
         sizes_gb=sizes,
         memory_kind=kind[1] if kind else None,
