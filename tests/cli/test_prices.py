@@ -75,6 +75,36 @@ def test_a_refresh_supersedes_the_providers_dated_rows(run_plan: RunPlan, tmp_pa
     assert json.loads(run_plan("prices", "--provider", "lambda", "--json").stdout), "other providers stay"
 
 
+def test_instance_names_tell_the_form_that_gpu_names_leave_open(run_plan: RunPlan, tmp_path: Path) -> None:
+    lists = tmp_path / "lists"
+    published(lists, "aws", row("p5.48xlarge", 55.0, "H100", 80, 8), row("p4d.24xlarge", 21.9, "A100", 40, 8))
+    published(lists, "azure", row("Standard_NC24ads_A100_v4", 3.6, "A100", 80))
+    published(lists, "gcp", row("a3-highgpu-8g", 80.0, "H100", 80, 8))
+    published(
+        lists, "lambdalabs", row("gpu_8x_h100_sxm5", 31.0, "H100", 80, 8), row("gpu_1x_h100", 3.0, "H100", 80)
+    )
+    address = published(
+        lists, "runpod", row("NVIDIA H100 80GB HBM3", 3.9, "H100", 80), row("NVIDIA H100 NVL", 3.1, "H100NVL", 94)
+    )
+    names = ("aws", "azure", "gcp", "lambda", "runpod")
+    chosen = [word for name in names for word in ("--provider", name)]
+    done = run_plan("prices", "refresh", *chosen, GPUHUNT_CATALOG_URL=address)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(run_plan("prices", "--json").stdout)
+    live = {(offer["provider"], offer["gpu"]) for offer in found if offer["age_days"] == 0}
+    assert live == {
+        ("aws", "h100-sxm5-80gb"),
+        ("aws", "a100-sxm4-40gb"),
+        ("azure", "a100-pcie-80gb"),
+        ("gcp", "h100-sxm5-80gb"),
+        ("lambda", "h100-sxm5-80gb"),
+        ("runpod", "h100-sxm5-80gb"),
+        ("runpod", "h100-nvl-94gb"),
+    }
+    aside = json.loads(run_plan("prices", "--quarantined", "--provider", "lambda", "--json").stdout)
+    assert any("variant" in offer["quarantined"] and offer["age_days"] == 0 for offer in aside)
+
+
 def test_without_a_network_the_table_stays_in_force(run_plan: RunPlan, tmp_path: Path) -> None:
     before = run_plan("prices", "l40s", "--json").stdout
     done = run_plan("prices", "refresh", GPUHUNT_CATALOG_URL=(tmp_path / "nowhere").as_uri())
