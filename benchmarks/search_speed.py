@@ -12,9 +12,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from planner.request import PlanRequest, TrainingWorkload  # noqa: E402
-from planner.search import search  # noqa: E402
-from planner.units import MIB  # noqa: E402
+from planner.request import PlanRequest, TrainingWorkload
+from planner.search import search
+from planner.units import MIB
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """Exhaustive search: every GPU, count, machine, spread and choice of a job, ranked by money, time or headroom.
 
-Choices that are words (method, checkpointing, optimizer…) are walked one combination at a time; numbers (layouts,
-micro-batches) and hardware are arrays, so that memory and speed come from the same formulas as a single plan.
+Choices that are words (method, checkpointing, optimizer…) are walked one combination at a time; numbers
+(layouts, micro-batches) and hardware are arrays, so that memory and speed come from the formulas of a single plan.
 """
 
 from __future__ import annotations
@@ -14,7 +14,16 @@ from planner.errors import RequestError, UnsupportedError
 from planner.fit import Verdict
 from planner.model import registry
 from planner.request import PlanRequest, ServingWorkload, TrainingWorkload
-from planner.search.axes import DEFAULT_MAX_GPUS, Axes, Workload, counts, layouts, variants
+from planner.search.axes import (
+    DEFAULT_MAX_GPUS,
+    Axes,
+    Layouts,
+    Workload,
+    counts,
+    layouts,
+    offloads,
+    variants,
+)
 from planner.search.evaluate import evaluate, micro_batches
 from planner.search.hardware import Hardware, hardware
 from planner.search.rank import OBJECTIVES, Limits, Objective, Pick, Ranking
@@ -27,9 +36,9 @@ __all__ = ["OBJECTIVES", "Axes", "Candidate", "NearMiss", "Objective", "SearchRe
 def search(request: PlanRequest, *, by: Objective = "cost", axes: Axes | None = None) -> SearchResult:
     """Every plan for a request within its wish, best first.
 
-    With ``num_tokens`` in a training workload money and hours are of the whole job, else of a million tokens. A plan
-    counts as feasible where even the high end of its memory fits. Raises RequestError for a request that cannot be
-    meant and UnsupportedError where nothing of it is modelled.
+    With ``num_tokens`` in a training workload money and hours are of the whole job, else of a million tokens. A
+    plan counts as feasible where even the high end of its memory fits. Raises RequestError for a request that
+    cannot be meant and UnsupportedError where nothing of it is modelled.
     """
     checks.check_request(request)
     resolved = registry.resolve(request.model)
@@ -47,13 +56,15 @@ def search(request: PlanRequest, *, by: Objective = "cost", axes: Axes | None = 
     limits = Limits.of(wish, num_tokens, needs_price=not wish.gpus)
     ranking = Ranking(objective=by, limits=limits, memory_bytes=machines.memory_bytes)
     refused: dict[str, None] = {}
-    known_layouts: dict[object, object] = {}
+    known_layouts: dict[object, tuple[Layouts, ...]] = {}
     for workload, offload in variants(request.workload, axes):
         key = (getattr(workload, "method", None), workload.weight_dtype)
         tables = known_layouts.get(key)
         if tables is None:
             tables = known_layouts[key] = layouts(workload, architecture, axes, num_gpus)
-        for table in tables:  # type: ignore[attr-defined]
+        for table in tables:
+            if not offloads(table, offload):
+                continue
             try:
                 ranking.add(evaluate(architecture, workload, offload, table, machines))
             except (UnsupportedError, RequestError) as error:
@@ -107,6 +118,7 @@ def _candidate(pick: Pick, machines: Hardware, request: PlanRequest) -> Candidat
     return Candidate(
         gpu=gpu,
         num_gpus=num_gpus,
+        small_machines=machines.rows[pick.row].machine is not None,
         offer=rental.offer if rental else None,
         num_instances=rental.num_instances if rental else 1,
         workload=_workload(pick),

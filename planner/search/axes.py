@@ -13,12 +13,13 @@ import numpy
 from planner.checks import attention_heads
 from planner.dtypes import weight_format
 from planner.model.architecture import ModelArchitecture
+from planner.rental import GPUS_PER_MACHINE
 from planner.request import Parallelism, ServingWorkload, TrainingWorkload
-from planner.spread import GPUS_PER_MACHINE
-from planner.vocabulary import FULL_METHODS, QUANTISED_METHODS
+from planner.vocabulary import QUANTISED_METHODS
 
 Workload = TrainingWorkload | ServingWorkload
 _MICRO_BATCHES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+_DEGREES = ("dp_replicate", "dp_shard", "tp", "pp", "cp")
 _LONG_SEQUENCE = 8192
 """From here on a sequence is worth cutting over GPUs (context parallelism)."""
 DEFAULT_MAX_GPUS = 64
@@ -79,7 +80,12 @@ def variants(workload: Workload, axes: Axes) -> Iterator[tuple[Workload, str]]:
 def _checkpointing(workload: TrainingWorkload, axes: Axes) -> tuple[str, ...]:
     if axes.checkpointing is not None:
         return axes.checkpointing or (workload.gradient_checkpointing,)
-    more = {"torchtitan": ("selective",), "megatron": ("selective",), "nemo": ("selective",), "unsloth": ("offload",)}
+    more = {
+        "torchtitan": ("selective",),
+        "megatron": ("selective",),
+        "nemo": ("selective",),
+        "unsloth": ("offload",),
+    }
     offered = next((modes for name, modes in more.items() if workload.framework.startswith(name)), ())
     return ("none", "full", *offered)
 
@@ -88,7 +94,7 @@ def _checkpointing(workload: TrainingWorkload, axes: Axes) -> tuple[str, ...]:
 class Layouts:
     """Ways to use GPUs, as columns: one entry per layout, sorted by ``num_gpus``.
 
-    Within one table a degree is either 1 everywhere or above 1 everywhere, so that formulas may tell the cases apart.
+    Within one table a degree is 1 everywhere or above 1 everywhere, so that formulas may tell the cases apart.
     """
 
     num_gpus: Any
@@ -110,8 +116,9 @@ class Layouts:
 
     def one(self, index: int, cpu_offload: str) -> Parallelism:
         """Layout number ``index``."""
-        degrees = {
-            name: column if isinstance(column, int) else int(column[index]) for name, column in self.degrees.items()
+        degrees: dict[str, Any] = {
+            name: column if isinstance(column, int) else int(column[index])
+            for name, column in self.degrees.items()
         }
         return Parallelism(**degrees, **self.fixed, cpu_offload=cpu_offload)
 
@@ -135,7 +142,7 @@ def layouts(
     )
     groups: dict[tuple[Any, ...], list[dict[str, int]]] = {}
     for row in rows:
-        key = tuple(row[name] > 1 for name in ("dp_replicate", "dp_shard", "tp", "pp", "cp")) + (row["zero_stage"],)
+        key = (*(row[name] > 1 for name in _DEGREES), row["zero_stage"])
         for batch in batches:
             groups.setdefault(key, []).append({**row, "batch_size": batch})
     return tuple(_table(group) for group in groups.values())
@@ -143,9 +150,8 @@ def layouts(
 
 def _table(rows: list[dict[str, int]]) -> Layouts:
     rows = sorted(rows, key=lambda row: row["num_gpus"])
-    names = ("dp_replicate", "dp_shard", "tp", "pp", "cp")
     degrees: dict[str, Any] = {}
-    for name in names:
+    for name in _DEGREES:
         column = numpy.array([row[name] for row in rows], dtype=numpy.int64)
         degrees[name] = column if column[0] > 1 else 1
     return Layouts(
@@ -154,6 +160,17 @@ def _table(rows: list[dict[str, int]]) -> Layouts:
         degrees=degrees,
         fixed={"zero_stage": rows[0]["zero_stage"], "sequence_parallel": rows[0]["tp"] > 1},
     )
+
+
+def offloads(table: Layouts, cpu_offload: str) -> bool:
+    """Whether trainers can move states out of the GPU under these layouts.
+
+    Parameters leave it under ZeRO-3 or FSDP alone, optimizer states under any sharding of them.
+    """
+    sharded = not isinstance(table.degrees["dp_shard"], int)
+    if cpu_offload in ("parameters", "nvme"):
+        return bool(sharded and table.fixed["zero_stage"] == 3)
+    return sharded or cpu_offload == "none"
 
 
 def _powers(limit: int) -> tuple[int, ...]:
@@ -165,10 +182,11 @@ def _decompositions(
 ) -> Iterator[dict[str, int]]:
     common = gcd(*attention_heads(architecture)) or GPUS_PER_MACHINE
     training = isinstance(workload, TrainingWorkload)
-    whole_weights = not training or workload.method in FULL_METHODS or not (
-        weight_format(workload.weight_dtype).is_quantised
-    )  # fmt: skip
-    tensor = [t for t in _powers(GPUS_PER_MACHINE) if common % t == 0 and num_gpus % t == 0] if whole_weights else [1]
+    packed = isinstance(workload, TrainingWorkload) and weight_format(workload.weight_dtype).is_quantised
+    whole_weights = not packed  # adapters over packed weights are trained data-parallel only
+    tensor = (
+        [t for t in _powers(GPUS_PER_MACHINE) if common % t == 0 and num_gpus % t == 0] if whole_weights else [1]
+    )
     if not training and num_gpus <= GPUS_PER_MACHINE and common % num_gpus == 0 and num_gpus not in tensor:
         tensor.append(num_gpus)
     for tp in tensor:
@@ -185,7 +203,7 @@ def _decompositions(
 
 
 def _data_parallel(num_gpus: int, ranks: int, **degrees: int) -> Iterator[dict[str, int]]:
-    """Replicas (DDP), fully sharded (FSDP, ZeRO-3), sharded optimizer states (ZeRO-2), sharded within a machine."""
+    """Replicas (DDP), full shards (FSDP, ZeRO-3), sharded optimizer states (ZeRO-2), shards within a machine."""
     if ranks == 1:
         yield _row(num_gpus, **degrees)
         return

@@ -81,12 +81,13 @@ def _step_time(
     same = columns.attention == "sdpa" and not columns.padding_mask
     kernel = "flash-attention-2" if same else columns.attention
     key = (
-        columns.method, columns.weight_dtype, columns.gradient_checkpointing, columns.optimizer, columns.loss, kernel,
-        parallelism.cpu_offload,
+        columns.method, columns.weight_dtype, columns.gradient_checkpointing, columns.optimizer, columns.loss,
+        kernel, parallelism.cpu_offload,
     )  # fmt: skip
     if key not in layouts.steps:
         layouts.steps[key] = training.step_time(architecture, columns, parallelism, hardware.device)
-    return layouts.steps[key]
+    known: training.StepTime = layouts.steps[key]
+    return known
 
 
 def _with_batch(workload: Workload, layouts: Layouts, pp: Any) -> Any:
@@ -97,7 +98,7 @@ def _with_batch(workload: Workload, layouts: Layouts, pp: Any) -> Any:
 
 
 def micro_batches(workload: TrainingWorkload, pp: Any) -> Any:
-    """Micro-batches of a step: what was asked, and at least four per pipeline stage, so that the bubble stays small."""
+    """Micro-batches of a step: what was asked, and four per pipeline stage, so that the bubble stays small."""
     asked = workload.gradient_accumulation_steps
     if isinstance(pp, int):
         return asked if pp == 1 else max(asked, 4 * pp)
@@ -106,23 +107,30 @@ def micro_batches(workload: TrainingWorkload, pp: Any) -> Any:
 
 def _serve(architecture: ModelArchitecture, columns: Any, parallelism: Any, hardware: Hardware) -> tuple[Any, Any]:
     prompt, output = columns.prompt_tokens, columns.output_tokens
-    prefill = serving.prefill_time(architecture, columns, parallelism, hardware.device, prompt * columns.concurrency)
+    prefill = serving.prefill_time(
+        architecture, columns, parallelism, hardware.device, prompt * columns.concurrency
+    )
     step = serving.decode_time(architecture, columns, parallelism, hardware.device, prompt + output / 2)
     busy_s = prefill.total_s + output * step.total_s
     return step.total_s, columns.concurrency * output * parallelism.dp_replicate / busy_s
 
 
-def _memory(architecture: ModelArchitecture, columns: Any, parallelism: Any, hardware: Hardware) -> tuple[Any, Any]:
+def _memory(
+    architecture: ModelArchitecture, columns: Any, parallelism: Any, hardware: Hardware
+) -> tuple[Any, Any]:
     """Peaks of shape (rows, layouts).
 
-    Engines that claim a share of the card are asked once per kind; otherwise GPUs differ only in what libraries and
-    CUDA context take, which is added to one answer for all.
+    Serving is asked once per kind, since engines claim a share of the card; in training GPUs differ only in what
+    libraries and CUDA context take, which is added to one answer for all.
     """
     if isinstance(columns, ServingWorkload):
-        answers = [peak_bytes(engine.breakdown(architecture, columns, parallelism, row.gpu)) for row in hardware.rows]
+        answers = [
+            peak_bytes(engine.breakdown(architecture, columns, parallelism, row.gpu)) for row in hardware.rows
+        ]
         shape = (len(hardware.rows), numpy.size(columns.concurrency))
         expected = numpy.stack([numpy.broadcast_to(answer[0], shape[1:]) for answer in answers])
         return expected, numpy.stack([numpy.broadcast_to(answer[1], shape[1:]) for answer in answers])
     expected, high = peak_bytes(engine.breakdown(architecture, columns, parallelism, hardware.rows[0].gpu))
     extra = hardware.own_bytes - hardware.own_bytes[0]
-    return expected[None, :] + extra, high[None, :] + extra
+    extra_high = hardware.own_high_bytes - hardware.own_high_bytes[0]
+    return expected[None, :] + extra, high[None, :] + extra_high

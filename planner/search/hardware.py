@@ -13,7 +13,9 @@ from hardware_db.gpu import Gpu
 from hardware_db.offer import Offer
 from planner.answer import named_gpu, pool
 from planner.errors import RequestError, UnsupportedError
+from planner.memory.breakdown import PhaseBreakdown
 from planner.memory.runtime import context_terms, workspace_term
+from planner.quantity import Quantity
 from planner.rental import GPUS_PER_MACHINE, Rental, cheapest_rental, is_wished
 from planner.request import HardwareWish, PlanRequest
 from planner.throughput.constants import constant
@@ -43,6 +45,8 @@ class Hardware:
     """Shape (rows, 1)."""
     own_bytes: Any
     """Shape (rows, 1): what libraries and the CUDA context of each kind take whatever runs."""
+    own_high_bytes: Any
+    """The same at its high end."""
     counts: tuple[int, ...]
     usd_per_hour: Any
     """Shape (rows, counts); infinite where nothing is offered."""
@@ -55,13 +59,15 @@ class Hardware:
 
 
 def rental_of(row: Row, num_gpus: int, wish: HardwareWish) -> Rental | None:
-    """Machines of the row's size, or the plain rule of ``planner.rental`` (one machine, or whole ones of eight)."""
+    """Machines of the row's size, or the rule of ``planner.rental`` (one machine, or whole ones of eight)."""
     offers = catalog.offers_for(row.gpu.id)
     if row.machine is None:
         return cheapest_rental(offers, num_gpus, wish)
     if num_gpus <= row.machine or num_gpus % row.machine:
         return None
-    sized = [offer for offer in offers if offer.num_gpus == row.machine and is_wished(offer, wish) and _joins(offer)]
+    sized = [
+        offer for offer in offers if offer.num_gpus == row.machine and is_wished(offer, wish) and _joins(offer)
+    ]
     best = min(sized, key=lambda offer: offer.usd_per_hour, default=None)
     return None if best is None else Rental(offer=best, num_instances=num_gpus // row.machine)
 
@@ -96,23 +102,26 @@ def hardware(request: PlanRequest, counts: tuple[int, ...]) -> Hardware:
         rows=tuple(rows),
         device=stack([row.device for row in rows]),
         memory_bytes=numpy.array([row.gpu.memory_bytes for row in rows], dtype=numpy.int64)[:, None],
-        own_bytes=numpy.array([_own_bytes(row.gpu) for row in rows], dtype=numpy.int64)[:, None],
+        own_bytes=numpy.array([_own_bytes(row.gpu)[0] for row in rows], dtype=numpy.int64)[:, None],
+        own_high_bytes=numpy.array([_own_bytes(row.gpu)[1] for row in rows], dtype=numpy.int64)[:, None],
         counts=counts,
         usd_per_hour=_prices(rows, counts, wish),
         without_rates=tuple(without_rates),
     )
 
 
-def _own_bytes(gpu: Gpu) -> int:
-    context = context_terms(gpu, num_gpus=1)
-    return int(workspace_term(gpu).size_bytes + sum(term.size_bytes for term in context))
+def _own_bytes(gpu: Gpu) -> tuple[int, int]:
+    own = PhaseBreakdown(phase="any", terms=(workspace_term(gpu), *context_terms(gpu, num_gpus=1)))
+    return own.size_bytes(Quantity.DEVICE), own.high_bytes(Quantity.DEVICE)
 
 
 def _rows_of(gpu: Gpu, offers: Sequence[Offer]) -> list[Row]:
     device = device_of(gpu)
     rows = [Row(gpu=gpu, machine=None, device=device)]
     slow = constant("network.other") * constant("network.fraction")
-    for size in sorted({offer.num_gpus for offer in offers if offer.num_gpus < GPUS_PER_MACHINE and _joins(offer)}):
+    for size in sorted(
+        {offer.num_gpus for offer in offers if offer.num_gpus < GPUS_PER_MACHINE and _joins(offer)}
+    ):
         small = replace(device, gpus_per_node=float(size), network_bytes_per_s=slow)
         rows.append(Row(gpu=gpu, machine=size, device=small))
     return rows

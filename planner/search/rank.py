@@ -147,15 +147,24 @@ class Ranking:
                 self.front.append(pick)
 
     def _keep_misses(
-        self, block: Block, holds: Any, priced: Any, affordable: Any, quick: Any, hours: Any, usd: Any, headroom: Any
+        self,
+        block: Block,
+        holds: Any,
+        priced: Any,
+        affordable: Any,
+        quick: Any,
+        hours: Any,
+        usd: Any,
+        headroom: Any,
     ) -> None:
         """Of each kind of failure the candidate that fails by the least."""
         limits = self.limits
-        over = numpy.maximum(usd / (limits.max_usd or numpy.inf), hours / (limits.max_hours or numpy.inf))
+        dear = numpy.zeros_like(usd) if limits.max_usd is None else usd / limits.max_usd
+        over = numpy.maximum(dear, hours / (limits.max_hours or numpy.inf))
         shortage = (block.high_bytes - self.memory_bytes) / self.memory_bytes
         kinds = {
             "memory": (~holds & priced & affordable & quick, shortage),
-            "price": (holds & priced & ~affordable & quick, numpy.where(numpy.isfinite(usd), usd, numpy.inf)),
+            "price": (holds & priced & ~affordable & quick, usd),
             "hours": (holds & priced & affordable & ~quick, hours),
             "price and hours": (holds & priced & ~affordable & ~quick, over),
         }

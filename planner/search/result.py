@@ -22,6 +22,8 @@ class Candidate:
 
     gpu: Gpu
     num_gpus: int
+    small_machines: bool
+    """True where the GPUs come as machines of less than eight, joined by an ordinary network."""
     offer: Offer | None
     num_instances: int
     workload: Workload
@@ -57,6 +59,7 @@ class Candidate:
             "instance_type": self.offer.instance_type if self.offer else None,
             "region": self.offer.region if self.offer else None,
             "num_instances": self.num_instances,
+            "small_machines": self.small_machines,
             "usd_per_hour": _float(self.usd_per_hour),
             "usd": _float(self.usd),
             "usd_per_million_tokens": _float(self.usd_per_million_tokens),

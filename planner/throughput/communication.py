@@ -20,7 +20,7 @@ def sharded_data_parallel_s(
     ZeRO-1 and 2 leave the weights whole and reduce once per step.
     """
     if parallelism.zero_stage < 3:
-        return 0.0
+        return 0.0  # offloaded parameters presuppose ZeRO-3
     ranks = parallelism.dp_shard * parallelism.cp
     weight = weight_format(workload.weight_dtype)
     stored = weight.bits / 8 if weight.is_quantised else 2.0

@@ -141,12 +141,10 @@ def stored_on_rank(
         untied=spread.unties_head or spread.host_embedding,
         quantised=spread.quantises_head,
     )
-    if spread.shards_embeddings:
-        embedding, head = embedding.over(spread.tp), head.over(spread.tp)
-    if spread.embeddings_with_head or (isinstance(spread.pp, int) and spread.pp == 1):
-        ends = embedding + head
-    else:
-        ends = embedding if embedding.total_bytes >= head.total_bytes else head
+    larger = embedding if embedding.total_bytes >= head.total_bytes else head
+    together = spread.embeddings_with_head or (isinstance(spread.pp, int) and spread.pp == 1)
+    ways = spread.tp if spread.shards_embeddings else 1
+    ends = embedding.over(ways) + head.over(ways) if together else larger.over(ways)
     plain = element_bytes(plain_dtype(fmt, compute_dtype))
     rest = StoredWeights(plain_bytes=(architecture.other_params + architecture.vision_params) * plain)
     return total + ends + rest
