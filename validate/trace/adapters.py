@@ -85,12 +85,16 @@ def _options(method: str, name: str, adapter: AdapterSpec) -> Mapping[str, Any]:
     if name == "LORA":
         options |= {
             "r": adapter.rank,
-            "lora_dropout": adapter.dropout,
+            "lora_dropout": adapter.dropout or 0.0,
             "use_dora": method in ("dora", "qdora"),
             "use_rslora": method == "rslora",
         }
     elif name == "ADALORA":
-        options |= {"init_r": adapter.rank, "target_r": max(1, adapter.rank // 2), "lora_dropout": adapter.dropout}
+        options |= {
+            "init_r": adapter.rank,
+            "target_r": max(1, adapter.rank // 2),
+            "lora_dropout": adapter.dropout or 0.0,
+        }
     elif name not in ("OFT", "BOFT"):
         options["r"] = adapter.rank
     return options
