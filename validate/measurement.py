@@ -36,7 +36,11 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """A row of the store and a line of a shared file. ``id`` is a digest of everything but ``origin``."""
+    """A row of the store and a line of a shared file. ``id`` is a digest of the line without id and origin.
+
+    The line as first written is what is kept and shared: later versions may add fields with defaults, and neither
+    the digest nor the words of an older line change with them.
+    """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
@@ -52,17 +56,9 @@ class Measurement:
     id: str = ""
     origin: str = OWN
 
-    @property
-    def digest(self) -> str:
-        """Forty hexadecimal digits that two equal measurements share."""
-        values = json.loads(_adapter().dump_json(self))
-        for name in ("id", "origin"):
-            del values[name]
-        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:40]
-
     def identified(self) -> Measurement:
         """This measurement with its id."""
-        return replace(self, id=self.digest)
+        return replace(self, id=digest(to_json(self)))
 
     def predicted(self, tier: Tier, quantity: Quantity) -> Prediction | None:
         """The prediction of one tier for one counter."""
@@ -84,6 +80,14 @@ def _adapter() -> TypeAdapter[Measurement]:
     return TypeAdapter(Measurement)
 
 
+def digest(line: str | bytes) -> str:
+    """Forty hexadecimal digits of a measurement's line, whatever its id and origin."""
+    values = json.loads(line)
+    for name in ("id", "origin"):
+        values.pop(name, None)
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:40]
+
+
 def to_json(measurement: Measurement) -> str:
     """One line of JSON."""
     return _adapter().dump_json(measurement).decode()
@@ -101,7 +105,7 @@ def from_json(text: str | bytes) -> Measurement:
         raise RequestError(f"this is not a measurement: {where}: {first['msg'].lower()}") from None
     if measurement.version != 1:
         raise RequestError(f"measurement of format version {measurement.version}", hint="upgrade gpu-planner")
-    if measurement.id != measurement.digest:
+    if measurement.id != digest(text):
         raise RequestError(f"measurement {measurement.id[:12] or 'without id'} does not match its own content")
     negative = [reading.phase for reading in measurement.result.phases if reading.allocated_bytes < 0]
     if negative:

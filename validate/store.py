@@ -132,8 +132,8 @@ class Store:
                 part.rename(aside.with_name(aside.name + suffix))
         return aside
 
-    def add(self, measurement: Measurement) -> bool:
-        """Keep ``measurement``; False where it is already there.
+    def add(self, measurement: Measurement, line: str | None = None) -> bool:
+        """Keep ``measurement`` (as ``line``, where it was read from one); False where it is already there.
 
         Where the store cannot be written (a full disk), the measurement is put into a file of its own and an
         EnvironmentProblemError names it.
@@ -143,7 +143,7 @@ class Store:
             "id": measurement.id,
             "made_at": measurement.made_at,
             "origin": measurement.origin,
-            "document": to_json(replace(measurement, origin=OWN)),
+            "document": line or to_json(replace(measurement, origin=OWN)),
         } | _columns(measurement)
         names, marks = ", ".join(columns), ", ".join("?" * len(columns))
         try:
@@ -181,9 +181,11 @@ class Store:
         return replace(from_json(document), origin=origin)
 
     def export(self) -> Iterator[str]:
-        """Every measurement as a line of JSON, oldest first."""
-        for measurement in reversed(self.all()):
-            yield to_json(replace(measurement, origin=OWN))
+        """Every measurement as the line it was first written as, oldest first."""
+        with self._connected() as connection:
+            rows = connection.execute("SELECT document FROM measurements ORDER BY made_at, id").fetchall()
+        for (document,) in rows:
+            yield document
 
     def import_lines(self, lines: Iterable[str], origin: str) -> ImportResult:
         """Take over measurements of others, marked with ``origin``; lines that are none are refused one by one."""
@@ -197,7 +199,7 @@ class Store:
             except RequestError as error:
                 refused.append(f"{origin}:{number}: {error.message}")
                 continue
-            if self.add(replace(measurement, origin=origin)):
+            if self.add(replace(measurement, origin=origin), line.strip()):
                 added += 1
             else:
                 duplicates += 1

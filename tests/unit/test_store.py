@@ -18,7 +18,7 @@ from planner.quantity import Quantity, Tier
 from planner.request import ServingWorkload, TrainingWorkload
 from validate.measure.environment import Environment
 from validate.measure.spec import PhaseReading, RunResult, RunSpec
-from validate.measurement import Measurement, Prediction, from_json, to_json
+from validate.measurement import Measurement, Prediction, digest, from_json, to_json
 from validate.store import MIGRATIONS, Store, peaks
 
 ROOT = Path(__file__).parent.parent.parent
@@ -84,6 +84,17 @@ def test_import_adds_marks_and_recognises(store: Store, tmp_path: Path) -> None:
     assert result.refused[0].startswith("team-a:4: ")
     assert store.get(theirs.id).origin == "team-a"
     assert store.get(ours.id).origin == "own"
+
+
+def test_a_line_written_before_a_field_existed_is_read_and_shared_as_it_was(store: Store) -> None:
+    row = json.loads(to_json(measurement()))
+    del row["spec"]["workload"]["compile"], row["spec"]["snapshot"]
+    row["id"] = digest(json.dumps(row))
+    older = json.dumps(row)
+    assert store.import_lines([older], "older").added == 1
+    assert store.get(row["id"]).spec.snapshot is None
+    assert list(store.export()) == [older]
+    assert store.import_lines(store.export(), "again").duplicates == 1
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ import transformers
 from torch import nn
 
 from planner.errors import UnsupportedError
-from planner.request import AdapterSpec, TrainingWorkload
+from planner.request import TrainingWorkload
 from validate.measure.spec import RunSpec
+from validate.trace.adapters import adapted
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 ATTENTION = {"eager": "eager", "sdpa": None, "flash-attention-2": "flash_attention_2"}
@@ -156,59 +157,19 @@ def _trainable(model: Any, workload: TrainingWorkload) -> nn.Module:
         for layer in _layers(model)[: workload.frozen_layers]:
             layer.requires_grad_(False)
         return model  # type: ignore[no-any-return]
-    import peft
-
     if workload.gradient_checkpointing != "none":
         model.enable_input_require_grads()
-    adapter_in_fp32 = workload.adapter.dtype == "fp32"
-    try:
-        config = peft_config(method, workload.adapter, model)
-        return peft.get_peft_model(model, config, autocast_adapter_dtype=adapter_in_fp32)  # type: ignore[no-any-return]
-    except (ValueError, NotImplementedError) as error:
-        raise UnsupportedError(f"peft refuses {method}: {error}", hint="change the method or the model") from error
+    return adapted(model, method, workload.adapter, _task_type(model))  # type: ignore[no-any-return]
+
+
+def _task_type(model: Any) -> str | None:
+    head = type(model).__name__
+    if head.endswith("ForSequenceClassification"):
+        return "SEQ_CLS"
+    if head.endswith("ForMaskedLM"):
+        return None
+    return "SEQ_2_SEQ_LM" if model.config.is_encoder_decoder else "CAUSAL_LM"
 
 
 def _layers(model: Any) -> Any:
     return max((m for m in model.modules() if isinstance(m, nn.ModuleList)), key=len)
-
-
-def peft_config(method: str, adapter: AdapterSpec, model: Any) -> Any:
-    """The ``peft`` config of a method's name."""
-    import peft
-
-    head = type(model).__name__
-    task = None
-    if head.endswith("ForSequenceClassification"):
-        task = "SEQ_CLS"
-    elif not head.endswith("ForMaskedLM"):
-        task = "SEQ_2_SEQ_LM" if model.config.is_encoder_decoder else "CAUSAL_LM"
-    targets = adapter.target_modules
-    chosen: Any = "all-linear" if targets == "all-linear" else list(targets)
-    keep = list(adapter.modules_to_save) or None
-    low_rank = {
-        "r": adapter.rank, "target_modules": chosen, "lora_dropout": adapter.dropout, "modules_to_save": keep,
-        "task_type": task,
-    }  # fmt: skip
-    match method:
-        case "lora" | "qlora":
-            return peft.LoraConfig(**low_rank)
-        case "rslora":
-            return peft.LoraConfig(**low_rank, use_rslora=True)
-        case "dora" | "qdora":
-            return peft.LoraConfig(**low_rank, use_dora=True)
-        case "adalora":
-            low_rank.pop("r")
-            return peft.AdaLoraConfig(
-                **low_rank, init_r=adapter.rank, target_r=max(1, adapter.rank // 2), total_step=100
-            )
-        case "vera":
-            return peft.VeraConfig(r=adapter.rank, target_modules=chosen, task_type=task)
-        case "ia3":
-            return peft.IA3Config(task_type=task)
-        case "prompt-tuning":
-            return peft.PromptTuningConfig(task_type=task, num_virtual_tokens=adapter.num_virtual_tokens)
-        case "prefix-tuning":
-            return peft.PrefixTuningConfig(task_type=task, num_virtual_tokens=adapter.num_virtual_tokens)
-        case "p-tuning":
-            return peft.PromptEncoderConfig(task_type=task, num_virtual_tokens=adapter.num_virtual_tokens)
-    raise UnsupportedError(f"{method} is not measured here", hint="plan trace or plan estimate may know it")
