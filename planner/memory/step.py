@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from hardware_db.gpu import Gpu
 from planner.dtypes import WeightFormat
 from planner.memory.blocks.decoder import transformer_block
-from planner.memory.blocks.encoder import DROPOUT as ENCODER_DROPOUT
 from planner.memory.blocks.encoder import encoder_block
 from planner.memory.blocks.litgpt import FIRST_ADAPTED_LAYER, PROMPT_TOKENS, litgpt_block
+from planner.memory.blocks.quirks import quirks
 from planner.memory.blocks.setting import AdapterBranch, AttentionKernel, Setting
 from planner.memory.blocks.tail import Tail, tail
 from planner.memory.frameworks import FrameworkTraits, LossKernel
@@ -24,6 +24,7 @@ from planner.memory.tape import ELEMENT_BYTES, Tape, TapeMemory, Tensor
 from planner.memory.terms.adapters import LOW_RANK, is_target
 from planner.memory.versions import dequantises_to_fp16, saves_quantised_inputs, year
 from planner.model.architecture import (
+    LatentAttention,
     LayerGroup,
     Linear,
     ModelArchitecture,
@@ -127,7 +128,7 @@ def build_setting(
         tp=share.tp,
         ep=share.ep,
         memory_seq=ceil_div(workload.seq_len, share.cp),
-        dropout=ENCODER_DROPOUT if architecture.kind == "encoder" else 0.0,
+        dropout=0.0 if traits.program == "litgpt" else quirks(architecture.model_type).dropout,
         softmax_in_fp32=architecture.kind == "decoder" or architecture.model_type in ("t5", "umt5"),
         stream_dtype=stream,
         norm_dtype=norm_dtype,
@@ -146,7 +147,11 @@ def build_setting(
         repeats_kv=_repeats_kv(workload, traits, kernel),
         caches_kv=(workload.use_cache or _caches_by_default(traits)) and not checkpointed,
         fused_norms=traits.program in ("torchtitan", "unsloth"),
-        norm_weighs_in_fp32=traits.program == "litgpt" and (year(workload) or 2024) < 2024,
+        norm_weighs_in_fp32=(
+            (year(workload) or 2024) < 2024
+            if traits.program == "litgpt"
+            else quirks(architecture.model_type).weighs_norm_in_fp32
+        ),
     )
 
 
@@ -185,8 +190,9 @@ def attention_kernel(
     capability = gpu.compute_capability if gpu is not None else None
     half = workload.compute_dtype in ("bf16", "fp16", "fp8")
     masked = workload.padding_mask or traits.masks_attention
+    latent = any(isinstance(group.mixer, LatentAttention) for group in architecture.groups)
     modern = capability is None or capability >= (8, 0)
-    return "flash" if half and modern and not masked else "efficient"
+    return "flash" if half and modern and not masked and not latent else "efficient"
 
 
 def _repeats_kv(workload: TrainingWorkload, traits: FrameworkTraits, kernel: AttentionKernel) -> bool:

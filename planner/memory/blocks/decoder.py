@@ -16,6 +16,7 @@ from planner.memory.blocks.operators import (
     add,
     capped_attention,
     cast,
+    dropout,
     eager_attention,
     efficient_attention,
     flash_attention,
@@ -25,6 +26,7 @@ from planner.memory.blocks.operators import (
     rms_norm,
     rotary,
 )
+from planner.memory.blocks.quirks import quirks
 from planner.memory.blocks.setting import Setting
 from planner.memory.tape import Tape, Tensor
 from planner.model.architecture import (
@@ -37,11 +39,6 @@ from planner.model.architecture import (
     MoeMlp,
     RecurrentMixer,
 )
-
-
-def caps_attention(architecture: ModelArchitecture) -> bool:
-    """Whether attention scores pass a tanh, which no fused kernel of PyTorch offers (Gemma 2)."""
-    return architecture.model_type == "gemma2"
 
 
 def norm(tape: Tape, x: Tensor, width: int, architecture: ModelArchitecture, setting: Setting) -> Tensor:
@@ -97,6 +94,7 @@ def _residual(
 ) -> Tensor:
     tape.kind = "norms"
     out = inner(norm(tape, x, architecture.hidden_size, architecture, setting))
+    out = dropout(tape, out, setting.dropout)
     if post_norm:
         tape.kind = "norms"
         out = norm(tape, out, architecture.hidden_size, architecture, setting)
@@ -125,7 +123,7 @@ def mixer(tape: Tape, x: Tensor, group: LayerGroup, architecture: ModelArchitect
         v = tape.op("cached values", (v,), v.elements, v.dtype)
         tape.hold(k)
         tape.hold(v)
-    if caps_attention(architecture):
+    if quirks(architecture.model_type).caps_attention:
         scores = setting.batch * (attention.num_attention_heads // setting.tp) * setting.seq * setting.seq
         repeats = attention.num_attention_heads // attention.num_key_value_heads
         k = repeat_heads(tape, k, repeats, name="repeated keys")
@@ -133,6 +131,8 @@ def mixer(tape: Tape, x: Tensor, group: LayerGroup, architecture: ModelArchitect
         out = capped_attention(tape, q, k, v, scores=scores)
     else:
         out = attend(tape, q, k, v, attention, setting, keys=setting.seq)
+    if quirks(architecture.model_type).joins_heads_by_copy and setting.attention != "eager":
+        out = tape.op("joined heads", (out,), out.elements, out.dtype)
     return adapted_linear(tape, out, modules[-1], setting, shards="in")
 
 

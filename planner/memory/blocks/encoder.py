@@ -12,9 +12,6 @@ from planner.memory.blocks.setting import Setting
 from planner.memory.tape import Tape, Tensor
 from planner.model.architecture import DenseMlp, GroupedQueryAttention, LayerGroup, ModelArchitecture
 
-DROPOUT = 0.1
-"""``hidden_dropout_prob`` and ``attention_probs_dropout_prob`` of the published configurations."""
-
 
 def encoder_block(
     tape: Tape, x: Tensor, group: LayerGroup, architecture: ModelArchitecture, setting: Setting
@@ -28,12 +25,12 @@ def encoder_block(
     modules = [item for item in group.linears if item.role == "attention"]
     q, k, v = query_key_value(tape, x, modules[:-1], attention, setting)
     mixed = attend(tape, q, k, v, attention, setting, keys=setting.seq)
-    out = dropout(tape, adapted_linear(tape, mixed, modules[-1], setting, shards="in"), DROPOUT)
+    out = dropout(tape, adapted_linear(tape, mixed, modules[-1], setting, shards="in"), setting.dropout)
     tape.kind = "norms"
     x = norm(tape, add(tape, out, x, name="residual"), width, architecture, setting)
     tape.kind = "mlp"
     feed = [item for item in group.linears if item.role == "mlp"]
     hidden = activation(tape, spec.activation, adapted_linear(tape, x, feed[0], setting))
-    out = dropout(tape, adapted_linear(tape, hidden, feed[-1], setting, shards="in"), DROPOUT)
+    out = dropout(tape, adapted_linear(tape, hidden, feed[-1], setting, shards="in"), setting.dropout)
     tape.kind = "norms"
     return norm(tape, add(tape, out, x, name="residual"), width, architecture, setting)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from planner.citation import Citation
 from planner.errors import UnsupportedError
 from planner.memory.blocks.adapted import adapted_linear, scale_shift
-from planner.memory.blocks.decoder import caps_attention, mlp, norm
+from planner.memory.blocks.decoder import mlp, norm
 from planner.memory.blocks.operators import (
     Weight,
     add,
@@ -25,6 +25,7 @@ from planner.memory.blocks.operators import (
     rotary,
     scale,
 )
+from planner.memory.blocks.quirks import quirks
 from planner.memory.blocks.setting import Setting
 from planner.memory.ops import Int
 from planner.memory.tape import ELEMENT_BYTES, Tape, Tensor
@@ -130,7 +131,7 @@ def _attention(
         v = repeat_heads(tape, v, heads // kv_heads, name="repeated values")
     q, k = rotary(tape, q), rotary(tape, k)
     rows = setting.batch * heads * setting.seq
-    if caps_attention(architecture):
+    if quirks(architecture.model_type).caps_attention:
         out = capped_attention(tape, q, k, v, scores=rows * setting.seq)
     else:
         out = flash_attention(tape, q, k, v, lse_rows=rows)

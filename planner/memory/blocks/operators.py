@@ -75,8 +75,17 @@ def scale(tape: Tape, x: Tensor, *, name: str = "scaled") -> Tensor:
     return tape.op(name, (x,), x.elements, x.dtype)
 
 
+COMPOSITE_GELUS = frozenset({"gelu_new", "gelu_fast"})
+"""Written out in Python by transformers (``NewGELUActivation``): four tensors are saved instead of one."""
+
+
 def activation(tape: Tape, name: str, x: Tensor) -> Tensor:
     """silu, gelu, relu…: one fused operator that saves its input (relu: its output, of the same size)."""
+    if name in COMPOSITE_GELUS:
+        cube = tape.op("inner", (x,), x.elements, x.dtype, saves=(x,))
+        bent = tape.op("tanh", (scale(tape, cube),), x.elements, x.dtype, saves_output=True)
+        half = tape.op("half", (x,), x.elements, x.dtype)
+        return mul(tape, half, scale(tape, bent, name="1 + tanh"), name=name)
     if name == "relu":
         return tape.op(name, (x,), x.elements, x.dtype, saves_output=True)
     return tape.op(name, (x,), x.elements, x.dtype, saves=(x,))

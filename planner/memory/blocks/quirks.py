@@ -1,0 +1,60 @@
+"""How the modelling code of a model family departs from the common block, where memory notices.
+
+Every entry was read in ``transformers`` and is held against saved tensors of the real module by
+``tests/unit/test_saved_tensors.py``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from planner.citation import Citation
+
+MODELLING = Citation(
+    title="transformers: modelling code of each family",
+    url="https://github.com/huggingface/transformers/tree/main/src/transformers/models",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quirks:
+    """Facts about one family's modelling code."""
+
+    weighs_norm_in_fp32: bool = False
+    """The norm's weight multiplies before the cast back, so a trained norm keeps its input in fp32."""
+    joins_heads_by_copy: bool = False
+    """Rotary ends in ``cat``, which orders memory by head; fused attention keeps that order and joining copies."""
+    caps_attention: bool = False
+    """Scores pass a tanh, which no fused kernel of PyTorch offers."""
+    dropout: float = 0.0
+    """Dropout of residual branches and attention in the published configurations."""
+
+
+_QUIRKS = {
+    "gemma": Quirks(weighs_norm_in_fp32=True),
+    "gemma2": Quirks(weighs_norm_in_fp32=True, caps_attention=True),
+    "olmo2": Quirks(weighs_norm_in_fp32=True),
+    "olmo3": Quirks(weighs_norm_in_fp32=True),
+    "phi3": Quirks(joins_heads_by_copy=True),
+    "phi": Quirks(joins_heads_by_copy=True),
+    "gpt_neox": Quirks(joins_heads_by_copy=True),
+    "stablelm": Quirks(joins_heads_by_copy=True),
+    "glm": Quirks(joins_heads_by_copy=True),
+    "glm4": Quirks(joins_heads_by_copy=True),
+    "qwen": Quirks(joins_heads_by_copy=True),
+    "gpt2": Quirks(dropout=0.1),
+    "opt": Quirks(dropout=0.1),
+    "t5": Quirks(dropout=0.1),
+    "umt5": Quirks(dropout=0.1),
+    "bert": Quirks(dropout=0.1),
+    "roberta": Quirks(dropout=0.1),
+    "distilbert": Quirks(dropout=0.1),
+}
+_COMMON = Quirks()
+
+
+def quirks(model_type: str) -> Quirks:
+    """Those of ``model_type``; Gemma 3 and later follow the first Gemma's norm."""
+    if model_type.startswith(("gemma3", "gemma4")):
+        return _QUIRKS["gemma"]
+    return _QUIRKS.get(model_type, _COMMON)
