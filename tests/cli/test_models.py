@@ -89,3 +89,11 @@ def test_nonsense_is_one_line_and_the_documented_code(run_plan: RunPlan, tmp_pat
         assert done.returncode == code, (args, done.stderr)
         assert len(done.stderr.strip().splitlines()) == 1, (args, done.stderr)
         assert done.stdout == ""
+
+
+def test_a_hub_that_does_not_answer_is_asked_once_and_said(run_plan: RunPlan) -> None:
+    closed = "http://127.0.0.1:9"
+    done = run_plan("models", "someone/unheard-of", timeout_s=60, HF_HUB_OFFLINE="0", HF_ENDPOINT=closed)
+    assert done.returncode == 4
+    (line,) = done.stderr.strip().splitlines()
+    assert "does not answer" in line

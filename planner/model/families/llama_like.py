@@ -30,9 +30,9 @@ def _layer_windows(cfg: ConfigReader, otherwise: Layers) -> Layers:
 
 
 def llama(cfg: ConfigReader) -> ModelArchitecture:
-    """Llama and those that share its blocks: Granite, SmolLM3, Yi, InternLM-3."""
+    """Llama and those that share its blocks: Granite, SmolLM3, Yi, InternLM-3, Seed-OSS."""
     bias = cfg.flag("attention_bias", "qkv_bias")
-    o_bias = cfg.flag("attention_bias")
+    o_bias = cfg.flag("attention_out_bias", "attention_bias")
     return build(
         cfg, Traits(qkv_bias=bias, o_bias=o_bias, mlp_bias=cfg.flag("mlp_bias"), activation=_activation(cfg))
     )
@@ -241,3 +241,30 @@ def mllama(cfg: ConfigReader) -> ModelArchitecture:
         params_active=plain.params_active + extra,
         unmodelled=("kv_cache", "activations"),
     )
+
+
+def exaone4(cfg: ConfigReader) -> ModelArchitecture:
+    """EXAONE-4: q/k norms, a norm after each block; where there is a window every fourth layer is without it.
+
+    Published configs write the pattern as letters ("LLLG"), later ones as a number.
+    """
+    pattern = cfg.raw("sliding_window_pattern")
+    every = len(pattern) if isinstance(pattern, str) else cfg.size("sliding_window_pattern", default=4)
+    windows = every_nth_full(_window(cfg), max(every, 1))
+    traits = Traits(qk_norm="head", activation=_activation(cfg), window=_layer_windows(cfg, windows))
+    return build(cfg, traits)
+
+
+def nemotron(cfg: ConfigReader) -> ModelArchitecture:
+    """Nemotron-4 and Minitron: LayerNorm and an MLP without a gate."""
+    bias = cfg.flag("attention_bias")
+    traits = Traits(
+        qkv_bias=bias,
+        o_bias=bias,
+        mlp_bias=cfg.flag("mlp_bias"),
+        norm="layernorm",
+        gated=False,
+        plain_mlp_names=("up_proj", "down_proj"),
+        activation=_activation(cfg, "relu2"),
+    )
+    return build(cfg, traits)

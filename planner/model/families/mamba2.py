@@ -8,6 +8,7 @@ Source: arXiv 2405.21060.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from planner.errors import RequestError
 from planner.model import blocks
@@ -46,6 +47,24 @@ def mamba2_parts(
     )
     convolution = channels * kernel + (channels if conv_bias else 0)
     return mixer, linears, convolution + 3 * heads + inner
+
+
+def mamba2(cfg: ConfigReader) -> ModelArchitecture:
+    """Mamba-2: every layer is one norm and one Mamba-2 block."""
+    d = cfg.size("hidden_size")
+    heads = cfg.size("num_heads")
+    mixer = mamba2_parts(
+        d,
+        heads=heads,
+        head_dim=cfg.size("head_dim", default=max(d * cfg.size("expand", default=2) // heads, 1)),
+        groups=cfg.size("n_groups"),
+        state=cfg.size("state_size"),
+        kernel=cfg.size("conv_kernel", default=4),
+        bias=cfg.flag("use_bias"),
+        conv_bias=cfg.flag("use_conv_bias", default=True),
+    )
+    layer = replace(_one_block(d, mixer=mixer), count=cfg.layers())
+    return finish(cfg, d, (layer,))
 
 
 def nemotron_h(cfg: ConfigReader) -> ModelArchitecture:
