@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cached_property
 
 from hardware_db import catalog
 from hardware_db.gpu import Gpu
@@ -49,12 +49,14 @@ def bits_of(weight_dtype: str) -> str | None:
 def estimator(request: PlanRequest, model: ModelArchitecture, calibration: Calibration | None) -> Estimator:
     """Device memory of the worst rank, calibrated where allowed; kinds of GPU that count alike are asked once."""
 
-    @cache
+    likenesses: dict[str | None, object] = {}
+
     def likeness(gpu: Gpu | None) -> object:
-        traits = _traits(request.workload, gpu)
-        return (
-            traits if calibration is None else (traits, calibration.likeness(calibration.target_of(request, gpu)))
-        )
+        name = gpu.id if gpu else None
+        if name not in likenesses:
+            learnt = calibration and calibration.likeness(calibration.target_of(request, gpu))
+            likenesses[name] = _traits(request.workload, gpu), learnt
+        return likenesses[name]
 
     known: dict[object, Estimate] = {}
     raw: dict[object, Estimate] = {}

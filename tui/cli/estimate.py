@@ -15,7 +15,6 @@ from planner.plan import Plan, plan_requests
 from tui.cli.options import INT, RequestCommand, Word, request_options
 from tui.cli.output import report_warnings, save
 from tui.request_builder import Asked, build
-from tui.request_file import dump, load
 
 TOP_OF_OVERVIEW = 3
 TOP = 6
@@ -53,6 +52,8 @@ def command(
         raise RequestError(f"--report writes .html or .md, not {report.name!r}", hint="--report answer.html")
     asked = build(values) if saved is None else _reopened(saved, values)
     if save_to is not None:
+        from tui.request_file import dump
+
         save(save_to, dump(asked.requests))
     if top is not None:
         check_range("top", top, 1, MAX_SHOWN)
@@ -74,6 +75,8 @@ def _reopened(saved: Path, values: dict[str, Any]) -> Asked:
     if given:
         flag = f"--{given[0].replace('_', '-')}"
         raise RequestError(f"--request asks what its file holds, without {flag}", hint="edit the file instead")
+    from tui.request_file import load
+
     return Asked(requests=load(saved))
 
 
