@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import update_readme
+
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "accuracy.md"
 MEMORY, SPEED = "benchmarks/cases/memory.jsonl", "benchmarks/cases/speed.jsonl"
@@ -100,6 +102,7 @@ def main() -> int:
     if "--check" in sys.argv[1:]:
         return 0 if PAGE.is_file() and PAGE.read_text(encoding="utf-8") == text else 1
     PAGE.write_text(text, encoding="utf-8")
+    update_readme.refresh()
     return 0
 
 

@@ -18,6 +18,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
 README = ROOT / "README.md"
 _BLOCK = re.compile(r"(<!-- (output|table): (.+?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 _AGE = re.compile(r"\(\d+ days\)")
@@ -60,18 +61,21 @@ def ageless(text: str) -> str:
     return _AGE.sub("(… days)", text)
 
 
+def refresh() -> None:
+    """Writes README.md anew."""
+    README.write_text(updated(README.read_text(encoding="utf-8")), encoding="utf-8")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
     check = parser.parse_args().check
-    old = README.read_text(encoding="utf-8")
-    new = updated(old)
     if check:
-        return int(ageless(old) != ageless(new))
-    README.write_text(new, encoding="utf-8")
+        text = README.read_text(encoding="utf-8")
+        return int(ageless(text) != ageless(updated(text)))
+    refresh()
     return 0
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))
     sys.exit(main())
