@@ -86,13 +86,15 @@ def _entry(row: Mapping[str, Any]) -> RegistryEntry:
 
 @cache
 def _by_name() -> Mapping[str, RegistryEntry]:
-    """Lower-case hub ids, their last components and aliases; a full id wins over a bare name."""
+    """Lower-case hub ids, aliases, and the last components of ids that no other model goes by."""
     names: dict[str, RegistryEntry] = {}
     for entry in all_models():
         for alias in entry.aliases:
             names.setdefault(alias.lower(), entry)
     for entry in all_models():
-        names.setdefault(entry.id.rpartition("/")[2].lower(), entry)
+        bare = entry.id.rpartition("/")[2].lower()
+        if bare not in ambiguous_names():
+            names.setdefault(bare, entry)
     for entry in all_models():
         names[entry.id.lower()] = entry
     return names
