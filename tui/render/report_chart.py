@@ -15,6 +15,8 @@ LABEL_WIDTH = 150
 BAR_HEIGHT = 26
 ROW_HEIGHT = 40
 LEGEND_HEIGHT = 20
+KEY_WIDTH, KEY_HEIGHT = 290, 17
+FLOOR = 240
 COLOURS = (
     "#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#ff8ab7", "#a463f2", "#97bbf5", "#9c6b4e", "#9498a0",
 )  # fmt: skip
@@ -61,30 +63,34 @@ def _by_kind(terms: Sequence[MemoryTerm], estimate: Estimate) -> dict[str, int]:
 
 
 def prices_chart(fits: Sequence[Fit]) -> str:
-    """Dollars per hour against the share of memory left free; ringed: nothing is both cheaper and freer."""
+    """Dollars per hour against the share of memory left free; ringed: nothing else is cheaper and freer."""
     points = [
         (float(fit.usd_per_hour), fit.headroom_bytes / fit.gpu.memory_bytes, fit)
         for fit in fits
-        if fit.usd_per_hour
+        if fit.usd_per_hour is not None
     ]
     if not points:
         return ""
-    height, bottom = 300, 260
     dearest = max(price for price, _, _ in points)
+    right = WIDTH - KEY_WIDTH
     parts = [
-        f'<line x1="{LABEL_WIDTH}" y1="{bottom}" x2="{WIDTH - 20}" y2="{bottom}" stroke="currentColor"/>',
-        f'<line x1="{LABEL_WIDTH}" y1="20" x2="{LABEL_WIDTH}" y2="{bottom}" stroke="currentColor"/>',
-        _text(LABEL_WIDTH, bottom + 30, "USD per hour →"),
-        _text(LABEL_WIDTH - 8, 16, "memory left free ↑", anchor="end"),
+        f'<line x1="{LABEL_WIDTH}" y1="{FLOOR}" x2="{right}" y2="{FLOOR}" stroke="currentColor"/>',
+        f'<line x1="{LABEL_WIDTH}" y1="20" x2="{LABEL_WIDTH}" y2="{FLOOR}" stroke="currentColor"/>',
+        _text(LABEL_WIDTH, FLOOR + 20, "0"),
+        _text(right, FLOOR + 20, f"{dearest:,.2f} USD/h", anchor="end"),
+        _text(LABEL_WIDTH - 8, FLOOR, "0% free", anchor="end"),
+        _text(LABEL_WIDTH - 8, 32, "100% free", anchor="end"),
     ]
-    for price, free, fit in points:
-        x = LABEL_WIDTH + price / dearest * (WIDTH - LABEL_WIDTH - 260)
-        y = bottom - max(free, 0.0) * (bottom - 30)
+    for number, (price, free, fit) in enumerate(points, 1):
+        x = LABEL_WIDTH + price / dearest * (right - LABEL_WIDTH - 20)
+        y = FLOOR - max(free, 0.0) * (FLOOR - 28)
         best = not any(other < price and more >= free for other, more, _ in points)
         ring = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="8" fill="none" stroke="{COLOURS[2]}" stroke-width="2"/>'
-        name = f"{fit.num_gpus} x {fit.gpu.name}, {price:.2f}, {free:.0%}, {fit.verdict}"
         parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{COLOURS[0]}"/>' + (ring if best else ""))
-        parts.append(_text(x + 12, y + 4, name, size=11))
+        parts.append(_text(x + 9, y - 6 + number % 2 * 18, str(number), size=11))
+        name = f"{number}: {fit.num_gpus} x {fit.gpu.name}, {fit.verdict.replace('_', ' ')}"
+        parts.append(_text(right + 16, 28 + (number - 1) * KEY_HEIGHT, name, size=11))
+    height = max(FLOOR + 30, 28 + len(points) * KEY_HEIGHT)
     return _svg(height, "Price against free memory", parts)
 
 

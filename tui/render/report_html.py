@@ -41,7 +41,7 @@ def _section(section: Section) -> str:
     if section.estimate is not None:
         parts += ["<h3>Memory by phase</h3>", phases_chart(section.estimate)]
     if chart := prices_chart(section.fits):
-        parts += ["<h3>Price against free memory</h3>", chart]
+        parts += ["<h3>Price against free memory; ringed: nothing else is cheaper and freer</h3>", chart]
     return "\n".join((*parts, *(_table(table) for table in section.tables)))
 
 

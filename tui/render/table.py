@@ -10,20 +10,23 @@ from rich.text import Text
 from planner.plan import Plan
 from tui.render import sheet
 
+WIDE = 100
 VERDICT_STYLES = {"FITS": "green", "TIGHT": "yellow", "DOES NOT FIT": "red"}
 
 
 def show(plan: Plan, *, explain: bool = False, console: Console | None = None) -> None:
     """Writes the answer to the terminal; verdicts are words as well as colours."""
-    (console or Console()).print(page(plan, explain=explain))
+    console = console or Console()
+    console.print(page(plan, explain=explain, narrow=console.width < WIDE))
 
 
-def page(plan: Plan, *, explain: bool = False) -> RenderableType:
+def page(plan: Plan, *, explain: bool = False, narrow: bool = False) -> RenderableType:
+    """The whole answer; a ``narrow`` one leaves out what the name of a GPU says too."""
     parts: list[RenderableType] = [Text(sheet.title(plan), style="bold")]
     for block in sheet.blocks(plan):
         parts += [Text(), Text(block.heading, style="bold cyan"), Padding(_facts(block), (0, 0, 0, 2))]
         if block.fits:
-            parts.append(Padding(_fits(block), (0, 0, 0, 2)))
+            parts.append(Padding(_fits(block, narrow=narrow), (0, 0, 0, 2)))
         if explain:
             parts += [Padding(_terms(terms), (1, 0, 0, 2)) for terms in block.explained]
     return Group(*parts)
@@ -38,13 +41,15 @@ def _facts(block: sheet.Block) -> Table:
     return table
 
 
-def _fits(block: sheet.Block) -> Table:
+def _fits(block: sheet.Block, *, narrow: bool) -> Table:
     table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
-    for index, name in enumerate(sheet.FIT_COLUMNS):
+    shown = [index for index, name in enumerate(sheet.FIT_COLUMNS) if not (narrow and name == "of")]
+    for index in shown:
+        name = sheet.FIT_COLUMNS[index]
         last = index == len(sheet.FIT_COLUMNS) - 1
         table.add_column(name, justify="right" if index in sheet.NUMBERS else "left", no_wrap=not last)
     for row in block.fits:
-        table.add_row(*(Text(cell, style=VERDICT_STYLES.get(cell, "")) for cell in row))
+        table.add_row(*(Text(row[index], style=VERDICT_STYLES.get(row[index], "")) for index in shown))
     return table
 
 
