@@ -62,6 +62,7 @@ _BUILDERS = {
     "dbrx": "experts:dbrx",
     "grok-1": "experts:grok",
     "bert": "encoder:bert",
+    "camembert": "encoder:bert",
     "roberta": "encoder:bert",
     "xlm-roberta": "encoder:bert",
     "distilbert": "encoder:distilbert",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections import Counter
@@ -270,3 +271,13 @@ def test_vision_towers_count_as_built(model_type: str, model_class: str, changes
     architecture = architecture_from_config(_saved(config), name="case")
     assert architecture.vision_params > 0
     assert architecture.params_total == _count(model)
+
+
+@pytest.mark.parametrize(("model_type", "model_class", "changes"), TOWERS, ids=[case[0] for case in TOWERS])
+def test_nested_configs_may_leave_out_what_their_classes_imply(
+    model_type: str, model_class: str, changes: dict[str, Any]
+) -> None:
+    nested = {"vision_config": {}, **changes, "text_config": {"num_hidden_layers": 6}}
+    saved = _saved(transformers.AutoConfig.for_model(model_type, **copy.deepcopy(nested)))
+    bare = {"model_type": model_type, "tie_word_embeddings": saved.get("tie_word_embeddings"), **nested}
+    assert architecture_from_config(bare, name="case") == architecture_from_config(saved, name="case")

@@ -51,7 +51,7 @@ def _gemma3(tower: ConfigReader, wrapper: ConfigReader, d: int) -> int:
 
 
 def _paligemma(tower: ConfigReader, wrapper: ConfigReader, d: int) -> int:
-    projected = wrapper.size("projection_dim", default=d)
+    projected = wrapper.size("projection_dim", default=2048)
     return _siglip(tower) + _linear(tower.size("hidden_size"), projected)
 
 
@@ -158,12 +158,12 @@ def _gemma4_audio(tower: ConfigReader, d: int) -> int:
     attention = 5 * a * a + a // heads
     convolution = 3 * a * a + a * kernel + 2 * a
     layer = mlps + attention + convolution + 3 * a
-    return subsampling + tower.layers("num_hidden_layers") * layer + _linear(a, out) + out * d
+    return subsampling + tower.size("num_hidden_layers", default=12) * layer + _linear(a, out) + out * d
 
 
 def _gemma4_unified(tower: ConfigReader, wrapper: ConfigReader, d: int) -> int:
     """No tower: merged patches and audio frames are embedded directly."""
-    width = tower.size("mm_embed_dim", default=d)
+    width = tower.size("mm_embed_dim", default=3840)
     side = tower.size("patch_size", default=16) * tower.size("pooling_kernel_size", default=3)
     pixels = 3 * side * side
     positions = 2 * tower.size("mm_posemb_size", default=1120) * width
