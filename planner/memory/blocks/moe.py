@@ -80,4 +80,9 @@ def _expert_linear(tape: Tape, x: Tensor, module: Linear, setting: Setting, *, s
         gradient_bytes=setting.gradient_bytes,
     )
     rows = x.elements // in_features
+    branch = setting.adapter
+    if branch is not None and branch.applies(module):
+        # peft adds the branch to the parameter itself: a whole copy of the experts lives until backward.
+        merged = tape.op("experts with LoRA", (), weight.num_params, x.dtype, trainable=True)
+        return tape.op(module.name, (x, merged), rows * out_features, x.dtype, saves=(x, merged))
     return linear(tape, module.name, x, rows * out_features, x.dtype, weight)

@@ -68,11 +68,14 @@ def targets(
 
 
 def is_target(linear: Linear, target_modules: tuple[str, ...] | str) -> bool:
-    """Whether peft would wrap this matrix: its name is listed, or every linear module is asked for."""
+    """Whether peft would wrap this matrix: its name is listed, or every linear is asked for.
+
+    "all-linear" reaches routers and, since transformers 5, experts kept as one bare parameter; names do not.
+    """
+    if target_modules == "all-linear" or "all-linear" in target_modules:
+        return True
     if not linear.is_module:
         return False
-    if target_modules == "all-linear" or "all-linear" in target_modules:
-        return linear.role != "router"
     names = (target_modules,) if isinstance(target_modules, str) else target_modules
     return any(linear.name == name or linear.name.endswith(f".{name}") for name in names)
 
@@ -131,7 +134,8 @@ def _low_rank(
     added: Int = 0
     for group, linear in wrapped:
         count = group.count * linear.count
-        added = added + count * rank * (linear.in_features + linear.out_features)
+        ranks = rank * _fused_halves(linear)
+        added = added + count * ranks * (linear.in_features + linear.out_features)
         if method in ("dora", "qdora"):
             added = added + count * linear.out_features
         elif method == "adalora":
@@ -146,6 +150,11 @@ def _low_rank(
         "adalora": ("Σ r (n + m + 1)", _ADALORA),
     }.get(method, ("Σ r (n + m)", _LORA))
     return _counted(added=added, copies=copies, formula=formula, source=source)
+
+
+def _fused_halves(linear: Linear) -> int:
+    """peft gives a gate and up projection fused in a bare parameter the ranks of both."""
+    return 2 if not linear.is_module and linear.role == "expert" and linear.name.startswith("gate_up") else 1
 
 
 def _saved_copies(architecture: ModelArchitecture, spec: AdapterSpec) -> Int:
