@@ -211,26 +211,12 @@ def _of_phase(estimate: Estimate, phase: str | None) -> Estimate:
 
 
 def _traced(memory_case: MemoryCase, quantity: Quantity, phase: str | None) -> Estimate:
-    from validate.trace import trace
+    from validate.trace.estimate import predict
 
-    request = replace(memory_case.request, parallelism=memory_case.parallelism)
-    result = trace(request, gpu=memory_case.gpu)
     if phase not in (None, "run", "train", "train+eval"):
         raise UnsupportedError(f"the trace answers for whole runs, not for phase {phase!r}")
-    sizes = [result.default.peak_bytes(quantity), result.expandable.peak_bytes(quantity)]
-    workload = request.workload
-    return Estimate(
-        task=request.task,
-        method=workload.method if isinstance(workload, TrainingWorkload) else workload.engine,
-        tier=Tier.TRACE,
-        quantity=quantity,
-        low_bytes=min(sizes),
-        expected_bytes=sizes[0],
-        high_bytes=max(sizes),
-        num_gpus=memory_case.parallelism.num_gpus,
-        phase="run",
-        terms=(),
-    )
+    request = replace(memory_case.request, parallelism=memory_case.parallelism)
+    return predict(request, quantity, memory_case.gpu)
 
 
 def express(case: Case) -> MemoryCase:

@@ -5,14 +5,17 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import Any
 
+import bitsandbytes  # noqa: F401 - its module-level tensors must be real
 import torch
+import transformers.optimization  # noqa: F401
 
 from planner.request import TrainingWorkload
 from validate.measure.model import build as build_real
 from validate.measure.spec import Head, RunSpec
-from validate.trace.builder import Built, build_model, build_optimizer, make_batch
+from validate.trace.builder import Built, build_model, make_batch
 from validate.trace.events import EventLog, Kind
 from validate.trace.fake import as_with_data, fake_tensors
+from validate.trace.optimizers import build_optimizer
 from validate.trace.steps import adopt_model, plain_loop
 from validate.trace.tracer import Tracer
 
@@ -44,12 +47,12 @@ def run(config: Config, asked: TrainingWorkload, *, by_the_libraries: bool = Fal
 
 
 def _two_steps(built: Built, asked: TrainingWorkload) -> EventLog:
+    optimizer = build_optimizer(built.model, asked.optimizer)
     tracer = Tracer()
     with ExitStack() as stack:
         stack.enter_context(tracer)
         stack.enter_context(tracer.watch(built.model))
         adopt_model(tracer, built.model)
-        optimizer = build_optimizer(built.model, asked.optimizer)
         batches = [[make_batch(built, asked) for _ in range(asked.gradient_accumulation_steps)] for _ in range(2)]
         plain_loop(tracer, built, optimizer, batches, asked)
     return tracer.log

@@ -2,57 +2,141 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from planner.errors import ExitCode, RequestError
-from planner.request import AdapterSpec, PlanRequest, TrainingWorkload
-from planner.units import format_gib, parse_bytes
+from planner.units import parse_bytes
+from tui.cli.options import FLOAT, INT, request_options
+from tui.cli.output import report_warnings, save
+
+if TYPE_CHECKING:
+    from hardware_db.gpu import Gpu
+    from planner.request import PlanRequest
+    from validate.trace.run import TraceResult
+
+FILE = click.Path(dir_okay=False, path_type=Path)
+PLOT_SUFFIXES = (".svg", ".html", ".png")
+_OWN = (
+    "steps", "script", "save_to", "replayed", "capacity", "expandable_segments", "plot", "snapshot", "timeout",
+    "as_json",
+)  # fmt: skip
 
 
-@click.command()
-@click.option("--model", help="Registry name, hub id, or directory with config.json.")
-@click.option("--method", default="lora", show_default=True)
-@click.option("--batch-size", type=int, default=1, show_default=True)
-@click.option("--seq-len", type=int, default=2048, show_default=True)
-@click.option("--rank", type=int, default=16, show_default=True)
-@click.option("--save", type=click.Path(dir_okay=False, path_type=Path), help="Keep the event log in this file.")
-@click.option("--replay", "replayed", type=click.Path(dir_okay=False, path_type=Path), help="Replay a saved log.")
-@click.option("--capacity", help="Memory of the simulated device, for example 24GiB.")
-def command(
-    model: str | None,
-    method: str,
-    batch_size: int,
-    seq_len: int,
-    rank: int,
-    save: Path | None,
-    replayed: Path | None,
-    capacity: str | None,
-) -> int:
-    """Trace a training step without a GPU: peaks per phase, and what was live at the peak."""
-    from validate.trace import trace
+@click.command
+@request_options
+@click.option("--steps", type=INT, help="Optimizer steps to run; 3 where batches are equal.")
+@click.option("--script", metavar="FILE.py::FUNCTION", help="Trace your own step (docs/trace.md).")
+@click.option("--save", "save_to", type=FILE, help="Keep the event log in this file.")
+@click.option("--replay", "replayed", type=FILE, help="Answer from a saved event log.")
+@click.option("--capacity", metavar="SIZE", help="Memory of the simulated device, such as 24GiB.")
+@click.option("--expandable-segments", is_flag=True, help="Simulate PYTORCH_ALLOC_CONF=expandable_segments:True.")
+@click.option("--plot", type=FILE, help="Draw memory over the steps into a .svg, .html or .png file.")
+@click.option("--snapshot", type=FILE, help="Export a pickle for https://pytorch.org/memory_viz.")
+@click.option("--timeout", type=FLOAT, default=300.0, help="Give up after so many seconds.")
+@click.option("--json", "as_json", is_flag=True, help="The answer as JSON.")
+def command(**values: Any) -> int:
+    """Trace a training step without a GPU: peaks per phase, and what is live at the peak.
+
+    The real model code and the real step run on fake tensors; their allocations are replayed through a simulation
+    of PyTorch's allocator. Exits with 1 where a capacity or GPU is named and the step does not fit.
+    """
+    plot: Path | None = values["plot"]
+    if plot is not None and plot.suffix not in PLOT_SUFFIXES:
+        raise RequestError(f"--plot writes {', '.join(PLOT_SUFFIXES)}, not {plot.name!r}", hint="--plot run.svg")
+    result, request, gpu = _traced(values)
+    report_warnings(result.warnings)
+    if values["save_to"] is not None:
+        _write(values["save_to"], result.log.save)
+    if values["snapshot"] is not None:
+        from validate.trace.snapshot import save_snapshot
+
+        _write(values["snapshot"], lambda path: save_snapshot(result.log, path))
+    _answer(result, request, gpu, plot, as_json=values["as_json"])
+    return _exit_code(result)
+
+
+def _traced(values: dict[str, Any]) -> tuple[TraceResult, PlanRequest | None, Gpu | None]:
+    from hardware_db import catalog
     from validate.trace.events import load
-    from validate.trace.run import result_of
+    from validate.trace.run import result_of, trace, trace_script
 
-    capacity_bytes = parse_bytes(capacity) if capacity else None
-    if replayed is not None:
-        log = load(replayed)
-    elif model is not None:
-        workload = TrainingWorkload(
-            method=method, batch_size=batch_size, seq_len=seq_len, adapter=AdapterSpec(rank=rank)
-        )
-        log = trace(PlanRequest(model=model, workload=workload)).log
+    sources = [name for name in ("replayed", "script") if values[name] is not None]
+    asked = {name: value for name, value in values.items() if name not in _OWN}
+    if sources and (len(sources) > 1 or any(value is not None for value in asked.values())):
+        raise RequestError("--replay, --script and a model exclude each other", hint="give one of them")
+    settings: dict[str, Any] = {
+        "capacity_bytes": parse_bytes(values["capacity"]) if values["capacity"] else None,
+        "expandable_segments": values["expandable_segments"],
+    }
+    if values["replayed"] is not None:
+        return result_of(load(values["replayed"]), **settings), None, None
+    if values["script"] is not None:
+        with _progress("tracing"):
+            log, wall_s = trace_script(values["script"], timeout_s=values["timeout"])
+        return result_of(log, wall_s=wall_s, **settings), None, None
+    from tui.request_builder import build_one
+
+    request = build_one(asked | {"task": "train"} if asked.get("task") is None else asked)
+    gpu = catalog.find_gpu(request.hardware.gpus[0]) if request.hardware.gpus else None
+    if gpu is not None and settings["capacity_bytes"] is None:
+        settings["capacity_bytes"] = _free_bytes(gpu, request)
+    with _progress("tracing"):
+        result = trace(request, gpu=gpu, num_steps=values["steps"], timeout_s=values["timeout"])
+    return result_of(result.log, wall_s=result.wall_s, **settings), request, gpu
+
+
+def _free_bytes(gpu: Gpu, request: PlanRequest) -> int:
+    """What the allocator can have: the card less the process's own context."""
+    from planner.memory.runtime import context_terms
+
+    ranks = request.parallelism.num_gpus if request.parallelism else 1
+    return gpu.memory_bytes - sum(term.size_bytes for term in context_terms(gpu, num_gpus=ranks))
+
+
+def _answer(
+    result: TraceResult, request: PlanRequest | None, gpu: Gpu | None, plot: Path | None, *, as_json: bool
+) -> None:
+    from tui.render import trace as render
+    from tui.render import trace_chart
+    from validate.trace.estimate import counters
+    from validate.trace.timeline import timeline
+
+    estimates = counters(result, request, gpu)
+    answer = render.text(result, estimates, gpu)
+    drawn = timeline(result.log, result.default.settings)
+    if plot is not None:
+        title = str(result.log.meta.get("title") or result.log.meta.get("model") or "traced run")
+        if plot.suffix == ".png":
+            _write(plot, lambda path: trace_chart.png(drawn, title, path))
+        else:
+            save(plot, trace_chart.svg(drawn, title) if plot.suffix == ".svg" else
+                 trace_chart.html(drawn, title, answer))  # fmt: skip
+    if as_json:
+        click.echo(render.json_text(result, estimates))
     else:
-        raise RequestError("nothing to trace", hint="give --model, or --replay run.trace")
-    if save is not None:
-        log.save(save)
-    result = result_of(log, capacity_bytes=capacity_bytes)
-    for peak in result.default.worst_phases():
-        click.echo(
-            f"{peak.phase:<12} allocated {format_gib(peak.allocated_bytes):>12}  "
-            f"reserved {format_gib(peak.reserved_bytes):>12}"
-        )
-    for group in result.live_at_peak()[:15]:
-        click.echo(f"{format_gib(group.size_bytes):>12}  {group.category or '-':<12} {group.module} {group.op}")
-    return int(ExitCode.DOES_NOT_FIT if result.default.out_of_memory else ExitCode.OK)
+        click.echo(f"{answer}\n\n{trace_chart.terminal(drawn)}")
+
+
+def _exit_code(result: TraceResult) -> int:
+    return int(ExitCode.DOES_NOT_FIT if result.default.out_of_memory is not None else ExitCode.OK)
+
+
+def _write(path: Path, write: Any) -> None:
+    try:
+        write(path)
+    except OSError as error:
+        raise RequestError(f"{path} cannot be written: {error.strerror}", hint="name another file") from None
+
+
+def _progress(what: str) -> Any:
+    from contextlib import nullcontext
+
+    if not sys.stderr.isatty():
+        return nullcontext()
+    from rich.console import Console
+
+    return Console(stderr=True).status(what)

@@ -31,7 +31,13 @@ class Built:
         return sum(parameter.numel() for parameter in self.model.parameters() if parameter.requires_grad)
 
 
-def build_model(config: Mapping[str, Any], workload: TrainingWorkload, *, initialise: bool = False) -> Built:
+def build_model(
+    config: Mapping[str, Any],
+    workload: TrainingWorkload,
+    *,
+    initialise: bool = False,
+    upcast_quantised: bool = False,
+) -> Built:
     """The transformers model of ``config`` with the workload's method applied; fake inside ``fake_tensors()``.
 
     ``initialise`` gives real weights values; memory does not depend on them.
@@ -52,6 +58,10 @@ def build_model(config: Mapping[str, Any], workload: TrainingWorkload, *, initia
     model.tie_weights()
     if quantised:
         quantise(model, workload.weight_dtype, dtype)
+        if upcast_quantised:
+            from peft import prepare_model_for_kbit_training
+
+            prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     model.train()
     if workload.gradient_checkpointing == "full":
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -62,22 +72,6 @@ def build_model(config: Mapping[str, Any], workload: TrainingWorkload, *, initia
             model.enable_input_require_grads()
         model = adapted(model, workload.method, workload.adapter, _task_type(workload, kind))
     return Built(model=model, config=hf_config, kind=kind)
-
-
-def build_optimizer(model: torch.nn.Module, name: str) -> torch.optim.Optimizer:
-    """The optimizer over the trainable parameters, with the implementation torch picks on a GPU."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if name == "adamw":
-        return torch.optim.AdamW(parameters, foreach=True)
-    if name == "adamw-fused":
-        return torch.optim.AdamW(parameters, fused=True)
-    if name == "adamw-forloop":
-        return torch.optim.AdamW(parameters, foreach=False)
-    if name == "sgd":
-        return torch.optim.SGD(parameters, lr=1e-3, foreach=True)
-    if name == "sgd-momentum":
-        return torch.optim.SGD(parameters, lr=1e-3, momentum=0.9, foreach=True)
-    raise UnsupportedError(f"the optimizer {name} cannot be traced yet", hint="the analytic tier covers it")
 
 
 def make_batch(built: Built, workload: TrainingWorkload, *, seq_len: int | None = None) -> dict[str, torch.Tensor]:

@@ -1,113 +1,136 @@
-"""A traced run as an estimate of device memory, to stand beside the analytic one in an answer."""
+"""A traced run as an estimate: the band of each counter, the phases, and what was live at the peak by category."""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from dataclasses import replace
 
 from hardware_db import catalog
 from hardware_db.gpu import Gpu
-from planner.answer import named_gpu
-from planner.citation import Citation
-from planner.errors import UnsupportedError
+from planner.errors import PlannerError
 from planner.estimate import Estimate
-from planner.fit import fit_of
-from planner.memory.breakdown import MemoryTerm
+from planner.memory.breakdown import MemoryBreakdown, MemoryTerm, PhaseBreakdown
+from planner.memory.runtime import context_terms
 from planner.plan import Plan
 from planner.quantity import Quantity, Tier
-from planner.request import Parallelism, PlanRequest
+from planner.request import PlanRequest, TrainingWorkload
+from validate.trace.allocator import SOURCE
+from validate.trace.replay import live_at
 from validate.trace.run import TraceResult, trace
 
-_TRACE = Citation(
-    title="PyTorch: a step run on fake tensors",
-    url="https://docs.pytorch.org/docs/stable/torch.compiler_fake_tensor.html",
-)
-_ALLOCATOR = Citation(
-    title="PyTorch: the caching allocator, replayed",
-    url="https://github.com/pytorch/pytorch/blob/main/c10/cuda/CUDACachingAllocator.cpp",
-)
+
+def predict(request: PlanRequest, quantity: Quantity, gpu: Gpu | None = None) -> Estimate:
+    """Trace ``request`` and answer for one counter; raises PlannerError where it cannot be traced."""
+    return estimate_of(trace(request, gpu=gpu), request, quantity, gpu)
+
+
+def estimate_of(result: TraceResult, request: PlanRequest, quantity: Quantity, gpu: Gpu | None) -> Estimate:
+    """The peak of ``quantity`` with the band of its histories; terms are what was allocated at the peak."""
+    phases = _phases(result, gpu, request)
+    breakdown = MemoryBreakdown(phases=phases)
+    peak = next(phase for phase in phases if phase.phase == result.default.peak_phase)
+    low, expected, high = band(result, quantity, gpu, request)
+    return Estimate(
+        task=request.task,
+        method=request.workload.method if isinstance(request.workload, TrainingWorkload) else request.task,
+        tier=Tier.TRACE,
+        quantity=quantity,
+        low_bytes=low,
+        expected_bytes=expected,
+        high_bytes=high,
+        num_gpus=request.parallelism.num_gpus if request.parallelism else 1,
+        phase=peak.phase,
+        terms=tuple(term for term in peak.terms if quantity.includes(term.counts_in)),
+        breakdown=breakdown,
+    )
+
+
+def counters(result: TraceResult, request: PlanRequest | None, gpu: Gpu | None) -> tuple[Estimate, ...]:
+    """Allocated, reserved and device memory of a run; ``request`` is None for a script or a saved log."""
+    asked = request or PlanRequest(model="script", workload=TrainingWorkload())
+    return tuple(
+        estimate_of(result, asked, quantity, gpu)
+        for quantity in (Quantity.ALLOCATED, Quantity.RESERVED, Quantity.DEVICE)
+    )
+
+
+def band(result: TraceResult, quantity: Quantity, gpu: Gpu | None, request: PlanRequest) -> tuple[int, int, int]:
+    """Low, expected and high bytes: expandable segments, the traced history, the worst simulated history."""
+    counter = Quantity.RESERVED if quantity is Quantity.DEVICE else quantity
+    expected = result.default.peak_bytes(counter)
+    runs = [result.default, result.expandable, *result.histories]
+    low, high = (pick(run.peak_bytes(counter) for run in runs) for pick in (min, max))
+    if quantity is not Quantity.DEVICE:
+        return low, expected, high
+    context = PhaseBreakdown(phase="", terms=_context(gpu, request))
+    return (
+        low + context.low_bytes(quantity),
+        expected + context.size_bytes(quantity),
+        high + context.high_bytes(quantity),
+    )
+
+
+def _context(gpu: Gpu | None, request: PlanRequest) -> tuple[MemoryTerm, ...]:
+    return context_terms(gpu, num_gpus=request.parallelism.num_gpus if request.parallelism else 1)
+
+
+def _phases(result: TraceResult, gpu: Gpu | None, request: PlanRequest) -> tuple[PhaseBreakdown, ...]:
+    """Each phase at its own allocated peak; unused parts of blocks and segments are slack."""
+    return tuple(
+        PhaseBreakdown(
+            phase=worst.phase,
+            terms=(
+                *_live_terms(result, worst.peak_event, worst.allocated_bytes),
+                MemoryTerm(
+                    kind="slack",
+                    label="cached segments",
+                    size_bytes=worst.reserved_bytes - worst.allocated_bytes,
+                    formula="reserved - allocated",
+                    source=SOURCE,
+                    counts_in=Quantity.RESERVED,
+                ),
+                *_context(gpu, request),
+            ),
+        )
+        for worst in result.default.worst_phases()
+    )
+
+
+def _live_terms(result: TraceResult, event: int, allocated_bytes: int) -> list[MemoryTerm]:
+    sizes: dict[str, int] = defaultdict(int)
+    for group in live_at(result.log, event):
+        sizes[group.category or "unlabelled"] += group.size_bytes
+    ranked = sorted(sizes.items(), key=lambda item: -item[1])
+    terms = [
+        MemoryTerm(kind=kind, label=kind, size_bytes=size, formula="Σ live blocks", source=SOURCE)
+        for kind, size in ranked
+    ]
+    rest = allocated_bytes - sum(sizes.values())
+    rounding = MemoryTerm(
+        kind="slack",
+        label="rounding of blocks",
+        size_bytes=rest,
+        formula="Σ (block - request)",
+        source=SOURCE,
+    )
+    return [*terms, rounding]
 
 
 def with_traces(plan: Plan) -> Plan:
-    """The plan with a traced estimate beside each analytic one, and its verdict on the GPU that was named.
-
-    Of several requests one that cannot be traced becomes a warning; a single one raises UnsupportedError.
-    """
-    estimates, fits, warnings = list(plan.estimates), list(plan.fits), list(plan.warnings)
+    """The plan with a traced estimate of device memory beside each training estimate; refusals become warnings."""
+    estimates, warnings = list(plan.estimates), list(plan.warnings)
     for request in plan.requests:
-        analytic = next((item for item in plan.estimates_of(request) if item.tier is Tier.ANALYTIC), None)
-        if analytic is None:
-            continue
-        gpu = named_gpu(request.hardware.gpus[0]) if request.hardware.gpus else None
+        gpu = catalog.find_gpu(request.hardware.gpus[0]) if request.hardware.gpus else None
         try:
-            traced = traced_estimate(request, analytic, gpu)
-        except UnsupportedError as error:
-            if len(plan.requests) == 1:
-                raise
-            warnings.append(f"{request.task} is not traced: {error.message}")
+            result = trace(request, gpu=gpu)
+        except PlannerError as error:
+            warnings.append(f"{_name(request)} is not traced: {error.message}")
             continue
-        estimates.append(traced)
-        if gpu is not None:
-            offers = catalog.offers_for(gpu.id)
-            fits.append(fit_of(traced, gpu, Parallelism(), offers=offers, wish=request.hardware))
-    return replace(plan, estimates=tuple(estimates), fits=tuple(fits), warnings=tuple(warnings))
+        estimates.append(estimate_of(result, request, Quantity.DEVICE, gpu))
+        warnings += result.warnings
+    return replace(plan, estimates=tuple(estimates), warnings=tuple(dict.fromkeys(warnings)))
 
 
-def traced_estimate(request: PlanRequest, analytic: Estimate, gpu: Gpu | None = None) -> Estimate:
-    """Device bytes of one traced rank: what the step allocated, the allocator's segments, and the context.
-
-    The context is that of ``analytic``, as no allocator sees it. The interval spans the allocator with and without
-    expandable segments, and what is not known of the context. Raises what ``validate.trace.trace`` raises.
-    """
-    if analytic.num_gpus > 1:
-        raise UnsupportedError(
-            f"{analytic.num_gpus} GPUs are not traced together", hint="name a GPU that holds the job alone"
-        )
-    result = trace(request, gpu=gpu)
-    terms = (*_live_terms(result), *(term for term in analytic.terms if term.counts_in is Quantity.DEVICE))
-    expected_bytes = sum(term.size_bytes for term in terms)
-    low_bytes = sum(term.size_bytes if term.low_bytes is None else term.low_bytes for term in terms)
-    high_bytes = sum(term.size_bytes if term.high_bytes is None else term.high_bytes for term in terms)
-    return replace(
-        analytic,
-        tier=Tier.TRACE,
-        low_bytes=low_bytes,
-        expected_bytes=expected_bytes,
-        high_bytes=high_bytes,
-        phase=result.default.peak_phase,
-        terms=terms,
-        breakdown=None,
-        calibration=None,
-    )
-
-
-def _live_terms(result: TraceResult) -> tuple[MemoryTerm, ...]:
-    """What was allocated at the peak by category, and what the allocator held beyond it."""
-    sizes: Counter[str] = Counter()
-    for group in result.live_at_peak():
-        sizes[group.category or "other"] += group.size_bytes
-    live = tuple(
-        MemoryTerm(
-            kind=category,
-            label=f"{category} live at the peak",
-            size_bytes=size_bytes,
-            formula="blocks of the traced step",
-            source=_TRACE,
-        )
-        for category, size_bytes in sizes.most_common()
-    )
-    allocated = sum(sizes.values())
-    reserved = result.peak_bytes(Quantity.RESERVED)
-    expandable = result.expandable.peak_bytes(Quantity.RESERVED)
-    slack = MemoryTerm(
-        kind="slack",
-        label="segments beyond the blocks",
-        size_bytes=reserved - allocated,
-        low_bytes=min(reserved, expandable) - allocated,
-        high_bytes=max(reserved, expandable) - allocated,
-        formula="reserved − allocated",
-        inputs={"reserved": reserved, "allocated": allocated},
-        source=_ALLOCATOR,
-        counts_in=Quantity.RESERVED,
-    )
-    return (*live, slack)
+def _name(request: PlanRequest) -> str:
+    workload = request.workload
+    return workload.method if isinstance(workload, TrainingWorkload) else "serving"

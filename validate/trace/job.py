@@ -20,6 +20,12 @@ class TraceJob:
     compute_capability: tuple[int, int] | None
     """Of the GPU the answer is for; None: an Ampere-class GPU."""
     seq_lens: tuple[int, ...]
+    empty_cache_steps: int | None = None
+    """``torch_empty_cache_steps`` of Trainer: the cache is emptied after every so many steps."""
+    zero_grad_first: bool = False
+    """The loop clears gradients before forward, so they live through the whole step."""
+    upcast_quantised: bool = False
+    """``peft.prepare_model_for_kbit_training``: what is not quantised becomes fp32."""
     device: str = "cuda"
     """"cpu" traces what a CPU run does, to be held against a real one."""
 
@@ -28,3 +34,12 @@ class TraceJob:
         if not isinstance(self.request.workload, TrainingWorkload):
             raise UnsupportedError("only training steps are traced", hint=None)
         return self.request.workload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScriptJob:
+    """A user's own step: ``function`` of the file ``path``."""
+
+    path: str
+    function: str
+    compute_capability: tuple[int, int] | None

@@ -19,6 +19,8 @@ class PhasePeak:
     allocated_bytes: int
     reserved_bytes: int
     end_allocated_bytes: int
+    peak_event: int
+    """Row of the log at which ``allocated_bytes`` was reached."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +89,7 @@ def replay(log: EventLog, settings: AllocatorSettings | None = None) -> Replay:
     phase, step, number = "load", 0, 0
     peak_event, peak_phase, peak_step, peak = 0, phase, step, 0
     run_reserved = run_requested = 0
+    phase_event = 0
     failure: OutOfMemory | None = None
 
     def close() -> None:
@@ -95,6 +98,7 @@ def replay(log: EventLog, settings: AllocatorSettings | None = None) -> Replay:
             PhasePeak(
                 phase=phase, step=step, allocated_bytes=allocator.peak_allocated_bytes,
                 reserved_bytes=allocator.peak_reserved_bytes, end_allocated_bytes=allocator.allocated_bytes,
+                peak_event=phase_event,
             )
         )  # fmt: skip
         run_reserved = max(run_reserved, allocator.peak_reserved_bytes)
@@ -114,6 +118,8 @@ def replay(log: EventLog, settings: AllocatorSettings | None = None) -> Replay:
                         reserved_bytes=allocator.reserved_bytes,
                     )  # fmt: skip
                     break
+                if allocator.allocated_bytes == allocator.peak_allocated_bytes:
+                    phase_event = event
                 if allocator.allocated_bytes > peak:
                     peak, peak_event, peak_phase, peak_step = allocator.allocated_bytes, event, phase, step
             number += 1
@@ -124,7 +130,7 @@ def replay(log: EventLog, settings: AllocatorSettings | None = None) -> Replay:
         elif kind is Kind.PHASE:
             if event:
                 close()
-            phase, step = log.names[first], second
+            phase, step, phase_event = log.names[first], second, event
         else:
             allocator.empty_cache()
     close()

@@ -9,23 +9,26 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import planner.errors
 from hardware_db.gpu import Gpu
 from planner.errors import EnvironmentProblemError, PlannerError, RequestError, UnsupportedError
+from planner.memory.frameworks import framework_traits
 from planner.model import registry
 from planner.quantity import Quantity
 from planner.request import PlanRequest, TrainingWorkload
 from planner.units import GIB, format_bytes
 from validate.trace.allocator import AllocatorSettings
 from validate.trace.events import EventLog, load
-from validate.trace.job import TraceJob
+from validate.trace.job import ScriptJob, TraceJob
 from validate.trace.replay import LiveGroup, Replay, live_at, replay
 
 TIMEOUT_S = 300.0
 MEMORY_BYTES = 6 * GIB
+SHORT_BATCH_DIVISOR = 5
+"""A batch of ordinary samples is taken to be so many times shorter than the longest of the run."""
 NUM_STEPS = 3
 """The first step allocates optimizer states, the second is the first complete one, the third shows it repeats."""
 
@@ -37,6 +40,8 @@ class TraceResult:
     log: EventLog
     default: Replay
     expandable: Replay
+    histories: tuple[Replay, ...] = ()
+    """The same steps in other orders of batch lengths, where lengths vary."""
     wall_s: float
 
     @property
@@ -59,7 +64,7 @@ def trace(
     request: PlanRequest,
     *,
     gpu: Gpu | None = None,
-    num_steps: int = NUM_STEPS,
+    num_steps: int | None = None,
     timeout_s: float = TIMEOUT_S,
     memory_bytes: int = MEMORY_BYTES,
 ) -> TraceResult:
@@ -69,38 +74,90 @@ def trace(
     missing or the time or memory limit was reached.
     """
     started = time.perf_counter()
-    job = make_job(request, gpu, num_steps=num_steps)
+    job = make_job(request, gpu, num_steps=num_steps or NUM_STEPS)
     log = run_in_subprocess(job, timeout_s=timeout_s, memory_bytes=memory_bytes)
     return result_of(log, wall_s=time.perf_counter() - started)
 
 
-def result_of(log: EventLog, *, wall_s: float = 0.0, capacity_bytes: int | None = None) -> TraceResult:
-    """Replay a log with and without expandable segments."""
-    return TraceResult(
-        log=log,
-        default=replay(log, AllocatorSettings(capacity_bytes=capacity_bytes)),
-        expandable=replay(log, AllocatorSettings(capacity_bytes=capacity_bytes, expandable_segments=True)),
-        wall_s=wall_s,
-    )
+def result_of(
+    log: EventLog,
+    *,
+    wall_s: float = 0.0,
+    capacity_bytes: int | None = None,
+    expandable_segments: bool = False,
+) -> TraceResult:
+    """Replay a log with the settings asked for and with expandable segments, on a device of any size."""
+    expandable = replay(log, AllocatorSettings(capacity_bytes=capacity_bytes, expandable_segments=True))
+    default = expandable if expandable_segments else replay(log, AllocatorSettings(capacity_bytes=capacity_bytes))
+    return TraceResult(log=log, default=default, expandable=expandable, wall_s=wall_s)
 
 
-def make_job(request: PlanRequest, gpu: Gpu | None, *, num_steps: int) -> TraceJob:
+def trace_script(
+    script: str, *, timeout_s: float = TIMEOUT_S, memory_bytes: int = MEMORY_BYTES
+) -> tuple[EventLog, float]:
+    """Trace a user's own step, ``train.py::function``; returns the log and the seconds it took."""
+    started = time.perf_counter()
+    path, _, function = script.partition("::")
+    if not function:
+        raise RequestError(f"{script!r} names no function", hint="--script train.py::step")
+    if not Path(path).is_file():
+        raise RequestError(f"there is no {path}", hint="--script train.py::step")
+    job = ScriptJob(path=str(Path(path).resolve()), function=function, compute_capability=None)
+    log = run_in_subprocess(job, timeout_s=timeout_s, memory_bytes=memory_bytes)
+    return log, time.perf_counter() - started
+
+
+def make_job(request: PlanRequest, gpu: Gpu | None, *, num_steps: int = NUM_STEPS) -> TraceJob:
+    """The run behind a request, with the habits of its framework.
+
+    Raises UnsupportedError for frameworks that run their own modelling code, and for what is not traced.
+    """
     resolved = registry.resolve(request.model)
     if resolved.config is None:
         raise UnsupportedError(
             f"{request.model} is a size alone; a trace needs a model", hint="name a model or give its config.json"
         )
-    if not isinstance(request.workload, TrainingWorkload):
+    workload = request.workload
+    if not isinstance(workload, TrainingWorkload):
         raise UnsupportedError("serving is not traced yet", hint="the analytic tier covers it")
+    traits = framework_traits(workload)
+    if traits.program != "transformers":
+        raise UnsupportedError(
+            f"{traits.name} runs its own modelling code, which is not traced", hint="the analytic tier covers it"
+        )
+    keeps = workload.keep_outputs or traits.keeps_outputs
+    padded = workload.padding_mask or traits.masks_attention
+    workload = replace(
+        workload,
+        keep_outputs=keeps,
+        use_cache=workload.use_cache or traits.keeps_outputs,
+        padding_mask=padded,
+        adapter=replace(
+            workload.adapter,
+            dtype=traits.adapter_dtype or workload.adapter.dtype,
+            dropout=traits.adapter_dropout if workload.adapter.dropout is None else workload.adapter.dropout,
+        ),
+    )
+    peft_loop = traits.name == "peft"
     return TraceJob(
-        request=request,
+        request=replace(request, workload=workload),
         config=resolved.config,
         compute_capability=gpu.compute_capability if gpu else None,
-        seq_lens=(request.workload.seq_len,) * num_steps,
+        seq_lens=_lengths(workload.seq_len, num_steps, varying=padded),
+        empty_cache_steps=1 if peft_loop else None,
+        zero_grad_first=peft_loop,
+        upcast_quantised=traits.upcasts_kbit_base,
     )
 
 
-def run_in_subprocess(job: TraceJob, *, timeout_s: float, memory_bytes: int) -> EventLog:
+def _lengths(longest: int, num_steps: int, *, varying: bool) -> tuple[int, ...]:
+    """Padded batches differ in length: a short one comes before the longest, as after a shuffled history."""
+    if not varying:
+        return (longest,) * num_steps
+    return (max(1, longest // SHORT_BATCH_DIVISOR), longest)
+
+
+def run_in_subprocess(job: TraceJob | ScriptJob, *, timeout_s: float, memory_bytes: int) -> EventLog:
     """Run ``job`` in a process with a time and memory limit and read its log back."""
     root = Path(planner.errors.__file__).parent.parent
     environment = os.environ | {

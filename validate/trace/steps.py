@@ -9,6 +9,8 @@ import torch
 
 from planner.request import TrainingWorkload
 from validate.trace.builder import DTYPES, Built
+from validate.trace.events import HOST
+from validate.trace.optimizers import state_tensors
 from validate.trace.quantised import state_tensors_of
 from validate.trace.tracer import Tracer
 
@@ -34,12 +36,20 @@ def plain_loop(
     optimizer: torch.optim.Optimizer,
     micro_batches: Sequence[Sequence[Batch]],
     workload: TrainingWorkload,
+    *,
+    empty_cache_steps: int | None = None,
+    zero_grad_first: bool = False,
 ) -> None:
-    """``loss.backward(); optimizer.step(); optimizer.zero_grad()`` over steps of micro-batches."""
+    """``loss.backward(); optimizer.step(); optimizer.zero_grad()`` over steps of micro-batches.
+
+    With ``zero_grad_first`` gradients live until the next step begins, as in peft's own benchmark.
+    """
     model = built.model
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     outputs = None
     for step, micro in enumerate(micro_batches):
+        if zero_grad_first:
+            optimizer.zero_grad()
         for batch in micro:
             tracer.phase("forward", step)
             tracer.label(list(batch.values()), "input")
@@ -57,7 +67,10 @@ def plain_loop(
         tracer.phase("optimizer", step)
         optimizer.step()
         label_optimizer_state(tracer, optimizer)
-        optimizer.zero_grad()
+        if not zero_grad_first:
+            optimizer.zero_grad()
+        if empty_cache_steps and (step + 1) % empty_cache_steps == 0:
+            tracer.empty_cache()
 
 
 def _forward_options(built: Built, workload: TrainingWorkload) -> dict[str, object]:
@@ -67,11 +80,6 @@ def _forward_options(built: Built, workload: TrainingWorkload) -> dict[str, obje
 
 
 def label_optimizer_state(tracer: Tracer, optimizer: torch.optim.Optimizer) -> None:
-    """Optimizer state by category; step counters stay on the host unless capturable or fused."""
-    for group in optimizer.param_groups:
-        on_device = group.get("capturable") or group.get("fused")
-        for parameter in group["params"]:
-            for name, value in optimizer.state.get(parameter, {}).items():
-                if isinstance(value, torch.Tensor):
-                    host = name == "step" and not on_device
-                    tracer.label([value], "host" if host else "optimizer")
+    """Optimizer state by category, "host" where it takes no memory of the caching allocator."""
+    for tensor, outside in state_tensors(optimizer):
+        tracer.label([tensor], HOST if outside else "optimizer")

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from planner.errors import PlannerError
-from validate.trace.job import TraceJob
+from validate.trace.job import ScriptJob, TraceJob
 
 
 def main() -> None:
     out, memory_bytes = Path(sys.argv[1]), int(sys.argv[2])
     _limit_memory(memory_bytes)
-    job: TraceJob = pickle.loads(sys.stdin.buffer.read())
+    job: TraceJob | ScriptJob = pickle.loads(sys.stdin.buffer.read())
     # Libraries print; the answer must stay alone on stdout.
     answer = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
@@ -45,13 +45,17 @@ def _limit_memory(memory_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, hard))
 
 
-def run_job(job: TraceJob) -> Any:
+def run_job(job: TraceJob | ScriptJob) -> Any:
     """The event log of a job, traced in this process."""
     import logging
     import warnings
 
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
+    if isinstance(job, ScriptJob):
+        from validate.trace.script import trace_script
+
+        return trace_script(job)
     from validate.trace.programs import trace_training
 
     return trace_training(job)

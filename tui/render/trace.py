@@ -1,0 +1,97 @@
+"""A traced run as text and as JSON."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from hardware_db.gpu import Gpu
+from planner.estimate import Estimate
+from planner.units import GIB, format_bytes, format_count, format_gib
+from tui.render.plain import columns
+from tui.values import plain
+from validate.trace.run import TraceResult
+
+SHOWN_GROUPS = 15
+_SMALL_BYTES = GIB // 10
+SCHEMA_VERSION = 1
+
+
+def text(result: TraceResult, estimates: tuple[Estimate, ...], gpu: Gpu | None) -> str:
+    """Counters with their band, phases, and the largest groups live at the peak."""
+    default, meta = result.default, result.log.meta
+    versions = ", ".join(f"{name} {number}" for name, number in meta.get("versions", {}).items())
+    lines = [f"{meta.get('title', meta.get('model', 'run'))}", f"  {versions}"]
+    if "num_params" in meta:
+        trained = format_count(int(meta["num_trainable"]))
+        lines.append(f"  {trained} of {format_count(int(meta['num_params']))} parameters are trained")
+    rows = [("per GPU", "low", "expected", "high")]
+    for each in estimates:
+        sizes = (each.low_bytes, each.expected_bytes, each.high_bytes)
+        low, expected, high = (_size(size) for size in sizes)
+        rows.append((str(each.quantity), low, expected, high))
+    lines += ["", *columns(rows, right=(1, 2, 3)), ""]
+    phases = [("phase", "step", "allocated", "reserved")]
+    phases += [
+        (peak.phase, str(peak.step), _size(peak.allocated_bytes), _size(peak.reserved_bytes))
+        for peak in default.worst_phases()
+    ]
+    lines += [*columns(phases, right=(1, 2, 3)), ""]
+    failure = default.out_of_memory
+    if failure is not None:
+        where = f" in {failure.module}" if failure.module else ""
+        lines += [
+            f"out of memory in {failure.phase} of step {failure.step}: {failure.op}{where} asks for "
+            f"{format_bytes(failure.requested_bytes)} with {_size(failure.allocated_bytes)} allocated and "
+            f"{_size(failure.reserved_bytes)} reserved",
+            "",
+        ]
+    lines.append(f"live at the peak of {_size(default.peak_allocated_bytes)} "
+                 f"({default.peak_phase}, step {default.peak_step})")  # fmt: skip
+    groups = result.live_at_peak()
+    table = [("size", "blocks", "category", "operator", "module")]
+    table += [
+        (format_bytes(group.size_bytes), str(group.count), group.category, group.op, group.module)
+        for group in groups[:SHOWN_GROUPS]
+    ]
+    rest = groups[SHOWN_GROUPS:]
+    if rest:
+        size, count = sum(group.size_bytes for group in rest), sum(group.count for group in rest)
+        table.append((format_bytes(size), str(count), "", f"{len(rest)} smaller groups", ""))
+    lines += columns(table, right=(0, 1))
+    if gpu is not None:
+        device = estimates[-1]
+        free = gpu.memory_bytes - device.expected_bytes
+        lines += ["", f"{gpu.name}: {_size(gpu.memory_bytes)}, {_size(free)} left free"]
+    return "\n".join(lines)
+
+
+def document(result: TraceResult, estimates: tuple[Estimate, ...]) -> dict[str, Any]:
+    """The answer as plain values, in bytes."""
+    default = result.default
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "run": result.log.meta,
+        "num_events": len(result.log.rows),
+        "wall_s": round(result.wall_s, 3),
+        "estimates": [
+            {
+                "quantity": each.quantity,
+                "low_bytes": each.low_bytes,
+                "expected_bytes": each.expected_bytes,
+                "high_bytes": each.high_bytes,
+            }
+            for each in estimates
+        ],
+        "default": plain(default),
+        "expandable": plain(result.expandable),
+        "live_at_peak": [plain(group) for group in result.live_at_peak()],
+    }
+
+
+def json_text(result: TraceResult, estimates: tuple[Estimate, ...]) -> str:
+    return json.dumps(document(result, estimates), indent=2, ensure_ascii=False)
+
+
+def _size(size_bytes: int) -> str:
+    return format_bytes(size_bytes) if 0 < abs(size_bytes) < _SMALL_BYTES else format_gib(size_bytes)
