@@ -75,3 +75,9 @@ def test_a_typo_names_the_near_miss() -> None:
 @pytest.mark.parametrize("request_", [train(), serve(), train(method="qlora", weight_dtype="nf4-dq")])
 def test_defaults_pass(request_: PlanRequest) -> None:
     assert check_request(request_) == ()
+
+
+@pytest.mark.parametrize("objective", ["dpo", "orpo", "kto", "ppo", "grpo", "reward"])
+def test_objectives_no_formula_counts_are_refused_by_name(objective: str) -> None:
+    with pytest.raises(UnsupportedError, match=objective):
+        check_request(train(objective=objective))
