@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from hardware_db.gpu import Gpu
-from planner.dtypes import WeightFormat
+from planner.dtypes import WeightFormat, weight_format
 from planner.memory.blocks.decoder import transformer_block
 from planner.memory.blocks.encoder import encoder_block
 from planner.memory.blocks.litgpt import FIRST_ADAPTED_LAYER, PROMPT_TOKENS, litgpt_block
@@ -22,7 +22,7 @@ from planner.memory.ops import Int, ceil_div, maximum
 from planner.memory.sharding import Shares
 from planner.memory.tape import ELEMENT_BYTES, Tape, TapeMemory, Tensor
 from planner.memory.terms.adapters import LOW_RANK, is_target
-from planner.memory.versions import dequantises_to_fp16, saves_quantised_inputs, year
+from planner.memory.versions import dequantises_to_fp16, peft_follows_base, saves_quantised_inputs, year
 from planner.model.architecture import (
     LatentAttention,
     LayerGroup,
@@ -135,6 +135,7 @@ def build_setting(
         compute_dtype=compute if (workload.autocast or fmt.is_quantised) else base,
         linear_dtype=None if fmt.scheme == "bitsandbytes" or not workload.autocast else compute,
         autocast=workload.autocast,
+        casts_weights=workload.autocast and not fmt.is_quantised and ELEMENT_BYTES[base] > ELEMENT_BYTES[compute],
         weights_trained=full,
         norms_trained=full or workload.method in ("layernorm", "llama-adapter-v2"),
         gradient_bytes=ELEMENT_BYTES[base],
@@ -222,7 +223,13 @@ def _branch(workload: TrainingWorkload, traits: FrameworkTraits, base: str) -> A
 
 
 def adapter_dtype(workload: TrainingWorkload, traits: FrameworkTraits, base: str) -> str:
-    """Dtype adapter weights are kept in."""
+    """Dtype adapter weights are kept in.
+
+    peft keeps them in fp32 since 0.12 (August 2024); before, they took the dtype of the floating-point weight
+    they sit on. Source: https://github.com/huggingface/peft/releases/tag/v0.12.0
+    """
+    if traits.program == "transformers" and peft_follows_base(workload) and base in ("bf16", "fp16"):
+        return workload.adapter.dtype if weight_format(workload.weight_dtype).is_quantised else base
     if workload.adapter.dtype == "fp32" and traits.adapter_dtype:
         return base if traits.program == "litgpt" else traits.adapter_dtype
     return workload.adapter.dtype

@@ -58,6 +58,14 @@ def separates_experts(workload: TrainingWorkload) -> bool:
     return workload.framework in ("transformers", "trl", "peft") and found[0] == 4
 
 
+def peft_follows_base(workload: TrainingWorkload) -> bool:
+    """A stack older than peft 0.12 (August 2024), judged by its torch or the year of its framework."""
+    if workload.torch_version:
+        return torch_before(workload, 2, 4)
+    named = year(workload)
+    return named is not None and named < 2024
+
+
 def _bitsandbytes_before(
     workload: TrainingWorkload, bound: tuple[int, int, int], *, torch: tuple[int, int]
 ) -> bool:

@@ -56,7 +56,10 @@ def litgpt_view(architecture: ModelArchitecture) -> ModelArchitecture:
         architecture,
         tie_word_embeddings=False,
         params_total=architecture.params_total + tied,
-        groups=tuple(replace(group, linears=_canonical(group)) for group in architecture.groups),
+        groups=tuple(
+            replace(group, linears=_canonical(group), mlp=_fused_activation(group))
+            for group in architecture.groups
+        ),
     )
 
 
@@ -67,6 +70,12 @@ def _is_plain(group: LayerGroup) -> bool:
         and group.stack == "decoder"
         and group.cross_attention is None
     )
+
+
+def _fused_activation(group: LayerGroup) -> DenseMlp:
+    """litgpt calls PyTorch's gelu where transformers spells its approximation out."""
+    assert isinstance(group.mlp, DenseMlp)
+    return replace(group.mlp, activation="gelu") if "gelu" in group.mlp.activation else group.mlp
 
 
 def _canonical(group: LayerGroup) -> tuple[Linear, ...]:

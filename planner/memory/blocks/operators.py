@@ -31,6 +31,8 @@ class Weight:
     trainable: bool
     gradient_bytes: int = 2
     """Bytes per parameter of its gradient."""
+    cast_bytes: Int = 0
+    """Copy in the compute dtype that autocast makes of a wider weight and autograd keeps; 0: none."""
     saves_input: bool = False
     """bitsandbytes before 0.43.2 kept the input of frozen 4-bit matmuls for nothing."""
     dequantised_bytes: Int = 0
@@ -45,6 +47,7 @@ def linear(tape: Tape, name: str, x: Tensor, out_elements: Int, dtype: str, weig
         out_elements,
         dtype,
         is_matmul=True,
+        saves_bytes=weight.cast_bytes,
         saves=(x,) if weight.trainable or weight.saves_input else (),
         trainable=weight.trainable,
         forward_scratch_bytes=weight.dequantised_bytes,

@@ -43,6 +43,8 @@ class Setting:
     linear_dtype: str | None
     """Dtype linears return; None: that of their input (bitsandbytes casts back)."""
     autocast: bool
+    casts_weights: bool = False
+    """Autocast meets weights wider than the compute dtype: their casts live from forward to backward."""
     weights_trained: bool
     norms_trained: bool
     gradient_bytes: int
