@@ -1,0 +1,71 @@
+"""A plan ready to be handed over: a request with its GPUs and spread settled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from hardware_db.gpu import Gpu
+from planner.answer import named_gpu
+from planner.errors import RequestError, UnsupportedError
+from planner.model import registry
+from planner.request import Parallelism, PlanRequest, ServingWorkload, TrainingWorkload
+from planner.spread import GPUS_PER_MACHINE, spread_over
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """What an exporter writes down."""
+
+    request: PlanRequest
+    parallelism: Parallelism
+    gpu: Gpu
+    model_id: str
+    """Hub id or directory to load."""
+
+    @property
+    def num_gpus(self) -> int:
+        return self.parallelism.num_gpus
+
+    @property
+    def num_machines(self) -> int:
+        return -(-self.num_gpus // GPUS_PER_MACHINE)
+
+    @property
+    def gpus_per_machine(self) -> int:
+        return min(self.num_gpus, GPUS_PER_MACHINE)
+
+    @property
+    def training(self) -> TrainingWorkload:
+        """The training workload; raises UnsupportedError for a serving plan."""
+        if not isinstance(self.request.workload, TrainingWorkload):
+            raise UnsupportedError("this trainer cannot run a serving plan", hint="export to vllm or sglang")
+        return self.request.workload
+
+    @property
+    def serving(self) -> ServingWorkload:
+        """The serving workload; raises UnsupportedError for a training plan."""
+        if not isinstance(self.request.workload, ServingWorkload):
+            raise UnsupportedError("this engine cannot run a training plan", hint="export to trl or axolotl")
+        return self.request.workload
+
+
+def choose(request: PlanRequest) -> Chosen:
+    """Settle the spread of a request that names one kind of GPU; the settled request is what files carry."""
+    wish = request.hardware
+    if len(wish.gpus) != 1:
+        raise RequestError("an export needs one kind of GPU", hint="add --gpu h100 --num-gpus 8")
+    gpu = named_gpu(wish.gpus[0])
+    resolved = registry.resolve(request.model)
+    if resolved.architecture is None:
+        raise UnsupportedError("a size alone cannot be exported", hint="name a model with --model")
+    parallelism = request.parallelism
+    if parallelism is None:
+        parallelism = spread_over(wish.num_gpus or 1, request.workload, resolved.architecture)
+        if parallelism is None:
+            raise RequestError(f"{request.model} cannot be cut over {wish.num_gpus} GPUs", hint="name fewer GPUs")
+    settled = replace(
+        request,
+        parallelism=parallelism,
+        hardware=replace(wish, gpus=(gpu.id,), num_gpus=parallelism.num_gpus),
+    )
+    return Chosen(request=settled, parallelism=parallelism, gpu=gpu, model_id=resolved.architecture.name)

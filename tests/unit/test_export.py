@@ -1,0 +1,257 @@
+"""Exported files, loaded by the libraries that will read them, and read back as the same request."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from planner.errors import RequestError, UnsupportedError
+from planner.export import TARGETS, export, read_request
+from planner.export.chosen import choose
+from planner.export.jobs import DSTACK_GPUS, SKYPILOT_GPUS
+from planner.export.trl import OPTIMIZERS
+from planner.request import (
+    AdapterSpec,
+    HardwareWish,
+    Parallelism,
+    PlanRequest,
+    ServingWorkload,
+    TrainingWorkload,
+)
+
+H100 = HardwareWish(gpus=("h100-sxm5-80gb",), num_gpus=2)
+QLORA = PlanRequest(
+    model="meta-llama/Llama-3.1-8B",
+    workload=TrainingWorkload(
+        method="qlora", weight_dtype="nf4-dq", batch_size=2, gradient_accumulation_steps=4, loss="fused",
+        optimizer="paged-adamw-8bit", num_tokens=1_000_000,
+        adapter=AdapterSpec(rank=32, target_modules=("q_proj", "v_proj"), dropout=0.1),
+    ),
+    hardware=H100,
+)  # fmt: skip
+FULL = replace(QLORA, workload=TrainingWorkload(method="full", gradient_checkpointing="none"))
+ZERO2 = replace(FULL, parallelism=Parallelism(dp_shard=2, zero_stage=2, cpu_offload="optimizer"))
+SERVE = replace(
+    QLORA,
+    workload=ServingWorkload(engine="vllm", concurrency=16, kv_cache_dtype="fp8", weight_dtype="awq-int4"),
+    parallelism=Parallelism(tp=2),
+)
+TRAINING_TARGETS = ("accelerate", "deepspeed", "trl", "axolotl", "skypilot", "dstack", "slurm")
+SERVING_TARGETS = ("vllm", "sglang", "skypilot", "dstack", "slurm")
+
+
+def one(request: PlanRequest, target: str, suffix: str) -> str:
+    (text,) = [text for name, text in export(request, target).items() if name.endswith(suffix)]
+    return text
+
+
+@pytest.mark.parametrize(
+    ("request_", "target"),
+    [(request, target) for request in (QLORA, FULL, ZERO2) for target in TRAINING_TARGETS]
+    + [(SERVE, target) for target in SERVING_TARGETS],
+)
+def test_every_file_reads_back_as_the_plan_it_came_from(request_: PlanRequest, target: str) -> None:
+    files = export(request_, target)
+    assert files
+    for text in files.values():
+        assert read_request(text) == choose(request_).request
+        assert export(read_request(text), target) == files
+
+
+def test_every_target_is_covered() -> None:
+    assert {*TRAINING_TARGETS, *SERVING_TARGETS} == set(TARGETS)
+
+
+@pytest.mark.parametrize("request_", [QLORA, FULL, ZERO2, replace(FULL, parallelism=Parallelism(dp_replicate=2))])
+def test_accelerate_loads_its_configuration(request_: PlanRequest, tmp_path: Path) -> None:
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    path = tmp_path / "accelerate.yaml"
+    path.write_text(one(request_, "accelerate", "accelerate.yaml"))
+    config = load_config_from_file(str(path))
+    assert config.num_processes == 2
+    assert config.mixed_precision == "bf16"
+    kinds = {3: "FSDP", 2: "DEEPSPEED"}
+    spread = choose(request_).parallelism
+    expected = kinds[spread.zero_stage] if spread.dp_shard > 1 else "MULTI_GPU"
+    assert str(config.distributed_type).endswith(expected)
+
+
+def test_fsdp_settings_are_fields_of_the_plugin() -> None:
+    from accelerate.utils import FullyShardedDataParallelPlugin
+
+    known = {field.name for field in fields(FullyShardedDataParallelPlugin)} | {"version", "offload_params"}
+    document = yaml.safe_load(one(QLORA, "accelerate", "accelerate.yaml"))
+    assert {name.removeprefix("fsdp_") for name in document["fsdp_config"]} <= known | {"version", "fsdp_version"}
+
+
+@pytest.mark.parametrize("request_", [QLORA, FULL])
+def test_trl_parses_its_configuration(
+    request_: PlanRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trl import ModelConfig, ScriptArguments, SFTConfig, TrlParser
+
+    path = tmp_path / "sft.yaml"
+    # No GPU here: the trainer refuses bf16 on a CPU, every other field is parsed as written.
+    text = one(request_, "trl", "sft.yaml").replace("bf16: true", "bf16: false")
+    path.write_text(text)
+    monkeypatch.chdir(tmp_path)
+    parser = TrlParser((ScriptArguments, SFTConfig, ModelConfig))
+    script, training, model = parser.parse_args_and_config(["--config", str(path)])
+    workload = request_.workload
+    assert isinstance(workload, TrainingWorkload)
+    assert script.dataset_name
+    assert training.per_device_train_batch_size == workload.batch_size
+    assert training.max_length == workload.seq_len
+    assert training.gradient_checkpointing == (workload.gradient_checkpointing != "none")
+    assert training.optim == OPTIMIZERS[workload.optimizer]
+    assert model.use_peft == (workload.method != "full")
+    if model.use_peft:
+        assert model.load_in_4bit
+        assert model.use_bnb_nested_quant
+        assert (model.lora_r, model.lora_dropout) == (32, 0.1)
+        assert training.max_steps == -(-1_000_000 // (2 * 4 * 2 * 2048))
+
+
+def test_the_adapter_is_one_that_peft_builds() -> None:
+    from peft import LoraConfig
+
+    document = yaml.safe_load(one(QLORA, "trl", "sft.yaml"))
+    config = LoraConfig(
+        r=document["lora_r"], lora_alpha=document["lora_alpha"], target_modules=document["lora_target_modules"],
+        use_dora=document["use_dora"], use_rslora=document["use_rslora"],
+    )  # fmt: skip
+    assert config.target_modules == {"q_proj", "v_proj"}
+
+
+def test_optimizers_are_those_of_transformers() -> None:
+    from transformers.training_args import OptimizerNames
+
+    assert set(OPTIMIZERS.values()) <= {name.value for name in OptimizerNames}
+
+
+def test_transformers_reads_the_deepspeed_configuration(tmp_path: Path) -> None:
+    from accelerate.utils.deepspeed import HfDeepSpeedConfig
+
+    path = tmp_path / "ds_config.json"
+    path.write_text(one(ZERO2, "deepspeed", ".json"))
+    config = HfDeepSpeedConfig(str(path))
+    assert config.is_zero2()
+    assert config.is_offload()
+    assert config.get_value("train_batch_size") == 2
+
+
+def test_deepspeed_accepts_its_configuration() -> None:
+    pytest.importorskip("deepspeed")
+    from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
+
+    zero = DeepSpeedZeroConfig(**json.loads(one(ZERO2, "deepspeed", ".json"))["zero_optimization"])
+    assert zero.stage == 2
+    assert zero.offload_optimizer is not None
+
+
+VLLM_FLAGS = {
+    "--dtype", "--tensor-parallel-size", "--pipeline-parallel-size", "--data-parallel-size", "--max-model-len",
+    "--max-num-seqs", "--gpu-memory-utilization", "--max-num-batched-tokens", "--kv-cache-dtype", "--quantization",
+    "--enable-lora", "--max-loras", "--max-lora-rank", "--enforce-eager",
+}  # fmt: skip
+"""Documented at https://docs.vllm.ai/en/stable/cli/serve/."""
+SGLANG_FLAGS = {
+    "--model-path", "--dtype", "--tp-size", "--pp-size", "--dp-size", "--context-length", "--max-running-requests",
+    "--mem-fraction-static", "--chunked-prefill-size", "--kv-cache-dtype", "--quantization",
+    "--disable-cuda-graph",
+}  # fmt: skip
+"""Documented at https://docs.sglang.io/advanced_features/server_arguments.html."""
+
+
+@pytest.mark.parametrize(("target", "flags"), [("vllm", VLLM_FLAGS), ("sglang", SGLANG_FLAGS)])
+def test_engines_get_documented_flags_and_the_plan(target: str, flags: set[str], tmp_path: Path) -> None:
+    workload = replace(
+        SERVE.workload, cuda_graphs=False, num_lora_adapters=2, max_num_batched_tokens=4096,
+        gpu_memory_utilization=0.85,
+    )  # type: ignore[call-arg]  # fmt: skip
+    text = one(replace(SERVE, workload=workload, parallelism=Parallelism(tp=2, dp_replicate=2)), target, ".sh")
+    command = shlex.split(text.split("pipefail", 1)[1].replace("\\\n", " "))
+    used = {word for word in command if word.startswith("--")}
+    assert used <= flags
+    assert command[command.index("--quantization") + 1] == "awq"
+    assert "16" in command
+    path = tmp_path / "serve.sh"
+    path.write_text(text)
+    assert subprocess.run(["bash", "-n", str(path)], check=False).returncode == 0
+
+
+def job(target: str, request: PlanRequest, suffix: str) -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load(one(request, target, suffix))
+    return loaded
+
+
+def test_skypilot_tasks_ask_for_the_machines_of_the_plan() -> None:
+    sixteen = replace(FULL, hardware=replace(H100, num_gpus=16, spot=True))
+    task = job("skypilot", sixteen, ".yaml")
+    assert task["num_nodes"] == 2
+    assert task["resources"] == {"accelerators": "H100:8", "use_spot": True}
+    assert "--machine_rank" in task["run"]
+    assert set(task) <= {"name", "num_nodes", "resources", "setup", "run", "envs", "workdir"}
+
+
+def test_skypilot_accepts_its_task() -> None:
+    schemas = pytest.importorskip("sky.utils.schemas")
+    jsonschema = pytest.importorskip("jsonschema")
+    for request in (QLORA, SERVE):
+        jsonschema.validate(job("skypilot", request, ".yaml"), schemas.get_task_schema())
+
+
+def test_dstack_tasks_ask_for_the_machines_of_the_plan() -> None:
+    task = job("dstack", SERVE, ".yml")
+    assert task["type"] == "task"
+    assert task["resources"]["gpu"] == {"name": ["H100"], "memory": "80GB", "count": 2}
+    assert any("vllm serve" in command for command in task["commands"])
+
+
+def test_slurm_jobs_are_valid_shell(tmp_path: Path) -> None:
+    text = one(replace(FULL, hardware=replace(H100, num_gpus=16)), "slurm", ".sbatch")
+    directives = dict(re.findall(r"#SBATCH --([a-z-]+)=(\S+)", text))
+    assert (directives["nodes"], directives["gpus-per-node"]) == ("2", "8")
+    path = tmp_path / "job.sbatch"
+    path.write_text(text)
+    assert subprocess.run(["bash", "-n", str(path)], check=False).returncode == 0
+
+
+def test_names_of_gpus_are_those_of_the_catalogue() -> None:
+    from hardware_db import catalog
+
+    known = {gpu.id for gpu in catalog.all_gpus()}
+    assert set(SKYPILOT_GPUS) <= known
+    assert set(DSTACK_GPUS) <= known
+
+
+@pytest.mark.parametrize(
+    ("request_", "target"),
+    [
+        (SERVE, "trl"),
+        (QLORA, "vllm"),
+        (replace(FULL, parallelism=Parallelism(tp=2)), "trl"),
+        (replace(QLORA, workload=replace(QLORA.workload, method="prefix-tuning", weight_dtype="bf16")), "trl"),  # type: ignore[type-var]
+    ],
+)
+def test_what_a_target_cannot_run_is_refused(request_: PlanRequest, target: str) -> None:
+    with pytest.raises(UnsupportedError):
+        export(request_, target)
+
+
+def test_files_without_a_plan_are_refused() -> None:
+    with pytest.raises(RequestError, match="carries no plan"):
+        read_request("model: x\n")
+    with pytest.raises(RequestError, match="damaged"):
+        read_request("# gpu-planner-request: {oops")
+    with pytest.raises(RequestError, match="one kind of GPU"):
+        export(replace(QLORA, hardware=HardwareWish()), "trl")

@@ -1,0 +1,53 @@
+"""``plan export``: the files that run a plan on engines that exist."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from planner.errors import RequestError
+from tui.cli.options import Word, request_options
+from tui.cli.output import save
+
+TARGETS = ("accelerate", "deepspeed", "trl", "axolotl", "vllm", "sglang", "skypilot", "dstack", "slurm")
+
+
+@click.command(short_help="Write the files that run a plan: accelerate, TRL, vLLM, SkyPilot…")
+@request_options
+@click.option("--to", "target", type=Word(TARGETS), required=True, help="Whose files to write.")
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder to write into; else printed."
+)
+@click.option("--from", "source", type=click.Path(dir_okay=False, path_type=Path), help="A file exported before.")
+@click.option("--force", is_flag=True, help="Overwrite files that exist.")
+def command(target: str, out: Path | None, source: Path | None, force: bool, **values: Any) -> int:
+    """Write the configuration that runs a plan; every file carries its request, to be read back by --from."""
+    from planner.export import export, read_request
+    from tui.request_builder import build_one
+
+    request = build_one(values) if source is None else read_request(_text(source))
+    files = export(request, target)
+    if out is None:
+        click.echo("\n".join(f"# ---- {name}\n{text}" for name, text in files.items()).rstrip("\n"))
+        return 0
+    existing = [name for name in files if (out / name).exists()]
+    if existing and not force:
+        raise RequestError(f"{out / existing[0]} exists", hint="add --force, or choose another --out")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RequestError(f"{out} cannot be made: {error.strerror}", hint="name another folder") from None
+    for name, text in files.items():
+        save(out / name, text)
+        click.echo(str(out / name))
+    return 0
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not text"
+        raise RequestError(f"{path} cannot be read: {reason}") from None
