@@ -21,10 +21,6 @@ _CONTEXT = Citation(
     title="NVIDIA: lazy loading of kernels shrinks the CUDA context",
     url="https://docs.nvidia.com/cuda/cuda-c-programming-guide/#lazy-loading",
 )
-_VOLTA = Citation(
-    title="transformers: 1,343 MiB in use on a V100 after one tensor, 2 MiB of them the allocator's",
-    url="https://huggingface.co/docs/transformers/model_memory_anatomy",
-)
 _NCCL = Citation(
     title="NCCL: channel buffers per peer (NCCL_BUFFSIZE 4 MiB)",
     url="https://docs.nvidia.com/deeplearning/nccl/user-guide/docs/env.html#nccl-buffsize",
@@ -32,8 +28,6 @@ _NCCL = Citation(
 
 _WORKSPACE_BYTES = 8320 * KIB
 _HOPPER_WORKSPACE_BYTES = 32 * MIB
-_VOLTA_CONTEXT_BYTES = 1341 * MIB
-"""The one published reading for a V100, with kernels loaded eagerly."""
 _CONTEXT_BYTES = {7: 400 * MIB, 8: 450 * MIB, 9: 550 * MIB, 10: 600 * MIB, 12: 600 * MIB}
 """By major compute capability; anything from 300 MiB to 1.4 GiB was reported for one process."""
 _CONTEXT_LOW_BYTES, _CONTEXT_HIGH_BYTES = 250 * MIB, 1400 * MIB
@@ -69,7 +63,7 @@ def context_terms(gpu: Gpu | None, *, num_gpus: Int) -> tuple[MemoryTerm, ...]:
             high_bytes=_CONTEXT_HIGH_BYTES,
             formula="per process, by GPU generation",
             inputs={"compute capability": generation(gpu)},
-            source=_VOLTA if volta else _CONTEXT,
+            source=_CONTEXT,
             counts_in=Quantity.DEVICE,
         )
     ]
