@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from planner import checks, plan
 from planner.dtypes import bits_choice, training_format, weight_format
 from planner.errors import RequestError, UnsupportedError
 from planner.model import registry
+from planner.model.registry import ResolvedModel
 from planner.request import (
     EvaluationSpec,
     HardwareWish,
@@ -96,7 +98,7 @@ def _weight_dtypes(values: Values) -> tuple[str, str | None]:
     named = values.get("weight_dtype")
     bits = _bits(values)
     if named is None and values.get("bits") is None and values.get("method") is None:
-        named = registry.resolve(model_name(values)).checkpoint_weight_dtype
+        named = _resolved(model_name(values)).checkpoint_weight_dtype
     if named is None:
         choice = bits_choice(bits)
         return choice.serve, choice.train
@@ -132,10 +134,18 @@ def _filled(parallelism: Parallelism | None, num_gpus: int | None, values: Value
 def _serving(values: Values, weight_dtype: str) -> ServingWorkload:
     compute = values.get("compute_dtype") or plan.compute_dtype_of(weight_dtype)
     workload = ServingWorkload(weight_dtype=weight_dtype, compute_dtype=compute, kv_cache_dtype=compute)
+    model = _resolved(model_name(values)).architecture
+    if model is not None and model.kind == "encoder":
+        workload = replace(workload, output_tokens=0)
     workload = _applied(workload, "serve", {**values, "weight_dtype": weight_dtype})
     seq_len = values.get("seq_len")
-    if seq_len is None or values.get("prompt_tokens") is not None:
+    if values.get("prompt_tokens") is not None:
         return workload
+    if seq_len is None:
+        limit = min(_max_positions(values), workload.max_model_len or checks.MAX_TOKENS)
+        if workload.context_tokens <= limit:
+            return workload
+        seq_len = limit
     checks.check_range("seq_len", seq_len, 1, checks.MAX_TOKENS)
     answer = values.get("output_tokens")
     answer = min(workload.output_tokens, seq_len // 2) if answer is None else answer
@@ -147,7 +157,20 @@ def _serving(values: Values, weight_dtype: str) -> ServingWorkload:
 def _training(values: Values, weight_dtype: str) -> TrainingWorkload:
     compute = values.get("compute_dtype") or plan.compute_dtype_of(weight_dtype)
     workload = TrainingWorkload(weight_dtype=weight_dtype, compute_dtype=compute)
+    workload = replace(workload, seq_len=min(workload.seq_len, _max_positions(values)))
     return _applied(workload, "train", {**values, "weight_dtype": weight_dtype})
+
+
+@lru_cache(maxsize=16)
+def _resolved(model: str) -> ResolvedModel:
+    """The model whose nature decides defaults; asked for once per option set, so it is kept."""
+    return registry.resolve(model)
+
+
+def _max_positions(values: Values) -> int:
+    """Positions the model was made for: what is not typed does not exceed them."""
+    model = _resolved(model_name(values)).architecture
+    return (model.max_position_embeddings if model else None) or checks.MAX_TOKENS
 
 
 def _applied(target: T, holder: str, values: Values) -> T:

@@ -137,3 +137,16 @@ def test_the_command_line_of_a_request_asks_for_the_same_request(
     except PlannerError:
         return
     assert build_one(parse(*command_line(request)[1:])) == request
+
+
+def test_lengths_that_are_not_typed_stay_within_the_models_positions() -> None:
+    serving, training, _ = (request.workload for request in ask("--model", "bert-base-uncased").requests)
+    assert isinstance(serving, ServingWorkload)
+    assert isinstance(training, TrainingWorkload)
+    assert (serving.prompt_tokens, serving.output_tokens, training.seq_len) == (512, 0, 512)
+    typed = build_one(parse("--model", "bert-base-uncased", "--method", "lora", "--seq-len", "1024")).workload
+    assert isinstance(typed, TrainingWorkload)
+    assert typed.seq_len == 1024
+    short = ask("--model", "llama-70b", "--task", "serve", "--max-model-len", "1024").requests[0].workload
+    assert isinstance(short, ServingWorkload)
+    assert short.context_tokens == 1024
