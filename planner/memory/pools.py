@@ -14,7 +14,7 @@ from planner.memory.breakdown import MemoryTerm
 from planner.memory.runtime import context_terms
 from planner.memory.serving import serving_breakdown
 from planner.memory.terms.kv_cache import token_bytes
-from planner.memory.terms.serving_engines import POOLED, engine_rules
+from planner.memory.terms.serving_engines import POOLED, engine_rules, version_of
 from planner.memory.terms.serving_passes import (
     NON_TORCH_BYTES,
     NON_TORCH_TP_BYTES,
@@ -27,6 +27,8 @@ CUDA_VISIBLE = Fraction(988, 1000)
 """Share of the driver's total that CUDA programs see, as torch prints it in published logs: 79.25 of 80 GiB
 (A100), 14.74 of 15 (T4), 22.16 of 22.49 (L4), 44.4 of 44.99 (L40S)."""
 VLLM_SHARE = Fraction(9, 10)
+GRAPHS_COUNTED_SINCE = (0, 21)
+"""vLLM takes CUDA graphs from the pool since 0.21 (its own log says so); before, they came on top of the share."""
 SGLANG_SHARE = Fraction(88, 100)
 
 
@@ -76,7 +78,7 @@ def pools(
         pool = Range(expected=cache, low=cache, high=cache)
     else:
         total = cuda_total_bytes or (int(gpu.memory_bytes * CUDA_VISIBLE) if gpu else None)
-        pool = None if total is None else _pool(workload, total, weights, scratch, non_torch, gpu)
+        pool = None if total is None else _pool(workload, total, weights, scratch, non_torch, graphs, gpu)
     per_token = token_bytes(architecture, rules.cache)
     return EnginePools(
         weights=weights,
@@ -106,7 +108,13 @@ def _range(term: MemoryTerm | None) -> Range:
 
 
 def _pool(
-    workload: ServingWorkload, total: int, weights: Range, scratch: Range, non_torch: Range, gpu: Gpu | None
+    workload: ServingWorkload,
+    total: int,
+    weights: Range,
+    scratch: Range,
+    non_torch: Range,
+    graphs: Range,
+    gpu: Gpu | None,
 ) -> Range:
     """The pool in bytes; its low end meets every high end of what is taken before it."""
     share = workload.gpu_memory_utilization
@@ -114,6 +122,9 @@ def _pool(
         fraction = VLLM_SHARE if share is None else Fraction(str(share))
         budget = int(total * fraction)
         taken = [weights, scratch, non_torch]
+        version = version_of(workload.engine_version)
+        if version is not None and version >= GRAPHS_COUNTED_SINCE:
+            taken.append(graphs)
         expected = budget - sum(each.expected for each in taken)
         low = budget - sum(each.high for each in taken)
         high = budget - sum(each.low for each in taken)

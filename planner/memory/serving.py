@@ -13,7 +13,7 @@ from planner.memory.ops import Int, ceil_div, maximum
 from planner.memory.runtime import context_terms, slack_term, workspace_term
 from planner.memory.terms import serving_extras, serving_kernels
 from planner.memory.terms.kv_cache import cache_terms, largest_layer_token_bytes
-from planner.memory.terms.serving_activations import activation_terms
+from planner.memory.terms.serving_activations import Scores, activation_terms
 from planner.memory.terms.serving_engines import POOLED, EngineRules, engine_rules
 from planner.memory.terms.serving_passes import compute_buffer_term, graphs_term, profile_term
 from planner.memory.terms.weights import weight_terms
@@ -117,8 +117,11 @@ def _pass(
     if rows is None:
         rows = tokens if rules.prompt_logits else workload.concurrency
     element = element_bytes(workload.compute_dtype)
-    matmul_scores = {"autoawq": element + 8}.get(rules.name, 2 * element + 4)
-    eager = workload.attention == "eager" or rules.name == "autoawq"
+    scores = None
+    if rules.name == "autoawq":
+        scores = Scores(bytes_each=element + 8, copies_keys=True, streams=2)
+    elif workload.attention == "eager":
+        scores = Scores(bytes_each=2 * element + 4)
     terms = activation_terms(
         architecture,
         tokens=tokens,
@@ -126,9 +129,10 @@ def _pass(
         sequences=workload.concurrency,
         logit_rows=rows,
         element=element,
-        score_bytes=matmul_scores if eager else 0,
+        scores=scores,
         tp=rules.weights.tp,
         upcast=rules.upcasts_logits,
+        experts_at_once=rules.experts_at_once,
     )
     fmt = weight_format(workload.weight_dtype)
     kernel = serving_kernels.dequantised_term(architecture, fmt, workload, rules, tokens, rules.weights.tp)

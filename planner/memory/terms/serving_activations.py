@@ -7,6 +7,8 @@ parallelism cuts are divided by tp.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from planner.citation import Citation
 from planner.memory.breakdown import MemoryTerm
 from planner.memory.ops import Int, ceil_div, maximum
@@ -21,6 +23,8 @@ from planner.model.architecture import (
 )
 
 FP32_BYTES = 4
+_COMPOSED = ("gelu_new", "gelu_fast")
+"""Activations written out in several operations, each with a result of its own."""
 _LAYER = Citation(
     title="transformers: order of operations in a decoder layer",
     url="https://github.com/huggingface/transformers/blob/main/src/transformers/models/llama/modeling_llama.py",
@@ -29,6 +33,17 @@ _LOGITS = Citation(
     title="transformers: only the last token's logits since num_logits_to_keep (4.45), in fp32 before",
     url="https://github.com/huggingface/transformers/pull/31292",
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """Attention that writes its score matrices out: bytes per score at the softmax."""
+
+    bytes_each: int
+    copies_keys: bool = False
+    """Whether keys and values live beside the cache and are copied per query head in every case (AutoAWQ)."""
+    streams: int = 4
+    """Vectors of the hidden size held per token meanwhile."""
 
 
 def mixer_widths(group: LayerGroup) -> tuple[int, int, int]:
@@ -58,8 +73,26 @@ def mlp_width(group: LayerGroup) -> int:
     return 0
 
 
-def _is_gated(group: LayerGroup) -> bool:
-    return isinstance(group.mlp, DenseMlp | MoeMlp) and group.mlp.gated
+def _mlp_elements(group: LayerGroup, hidden: int, tp: Int, *, experts_at_once: bool) -> Int:
+    """Elements of one token inside the MLP at its highest moment, beside the residual stream.
+
+    Gated: activated gate, up projection and their product. Experts computed at once gather every token once per
+    expert; their outputs, weighted and put back in order, are the higher moment where they are narrow.
+    """
+    mlp = group.mlp
+    if isinstance(mlp, MoeMlp):
+        branches = 3 if mlp.gated else 2
+        shared = branches * ceil_div(mlp.shared_intermediate_size, tp)
+        if not experts_at_once:
+            return maximum(hidden + branches * ceil_div(mlp.moe_intermediate_size, tp), shared)
+        chosen = mlp.num_experts_per_tok
+        inside = hidden + branches * ceil_div(mlp.moe_intermediate_size, tp)
+        return maximum(chosen * maximum(4 * hidden, inside), shared)
+    if isinstance(mlp, DenseMlp):
+        branches = 3 if mlp.gated else 2
+        composed = 2 if mlp.activation in _COMPOSED else 0
+        return (branches + composed) * ceil_div(mlp.intermediate_size, tp)
+    return 0
 
 
 def layer_peak_bytes(
@@ -69,30 +102,31 @@ def layer_peak_bytes(
     sequences: Int,
     *,
     element: int,
-    score_bytes: int,
+    scores: Scores | None,
     tp: Int,
+    experts_at_once: bool,
 ) -> Int:
     """Highest moment of the largest layer: normalisation in fp32, attention, or the MLP.
 
-    ``score_bytes``: bytes per element of the score matrices where attention writes them out, else 0.
+    Beside each stand the embeddings, the layer's input, the residual and the normalised input.
     """
     d = architecture.hidden_size
+    stream = 4 * element * tokens * d
     peak: Int = 0
     for group in architecture.groups:
         if group.stack == "encoder":
             continue
-        residual = 2 * element * tokens * d
-        norm = (element + 2 * FP32_BYTES + element) * tokens * d
+        norm = stream + 2 * (FP32_BYTES - element) * tokens * d
         query, key, heads = mixer_widths(group)
-        projections = 3 * query + 2 * key
-        mixing = residual + element * tokens * ceil_div(projections, tp)
-        if score_bytes:
-            scores = tokens * ceil_div(heads, tp) * keys * score_bytes
-            repeated = 2 * element * sequences * keys * ceil_div(query, tp)
-            mixing = mixing + scores + repeated
-        branches = 3 if _is_gated(group) else 2
-        mlp = residual + element * tokens * branches * ceil_div(mlp_width(group), tp)
-        peak = maximum(peak, norm, mixing, mlp)
+        mixing = stream + element * tokens * ceil_div(3 * query + 2 * key, tp)
+        if scores is not None:
+            repeats = scores.copies_keys or key < query
+            repeated = 2 * element * sequences * keys * ceil_div(query, tp) if repeats else 0
+            own = ceil_div(3 * query + (2 * key if scores.copies_keys else 0), tp)
+            mixing = element * tokens * (scores.streams * d + own) + repeated
+            mixing = mixing + tokens * ceil_div(heads, tp) * keys * scores.bytes_each
+        mlp = _mlp_elements(group, d, tp, experts_at_once=experts_at_once)
+        peak = maximum(peak, norm, mixing, stream + element * tokens * mlp)
     return peak
 
 
@@ -120,13 +154,21 @@ def activation_terms(
     sequences: Int,
     logit_rows: Int,
     element: int,
-    score_bytes: int,
+    scores: Scores | None = None,
     tp: Int = 1,
     upcast: bool = True,
+    experts_at_once: bool = True,
 ) -> tuple[MemoryTerm, ...]:
     """The higher of two moments that never meet: the largest layer, and the logits after the last."""
     layer = layer_peak_bytes(
-        architecture, tokens, keys, sequences, element=element, score_bytes=score_bytes, tp=tp
+        architecture,
+        tokens,
+        keys,
+        sequences,
+        element=element,
+        scores=scores,
+        tp=tp,
+        experts_at_once=experts_at_once,
     )
     logits = logits_peak_bytes(architecture, logit_rows, tokens, element=element, upcast=upcast)
     peak = maximum(layer, logits)
@@ -145,7 +187,7 @@ def activation_terms(
             kind="logits" if isinstance(peak, int) and peak == logits else "activations",
             label="activations and logits",
             size_bytes=peak,
-            formula="max(layer: e × T × (2 d + 3 f), logits: rows × V × (e + 4) + e × T × d)",
+            formula="max(layer: e × T × (4 d + 3 f), logits: rows × V × (e + 4) + e × T × d)",
             inputs=inputs,
             source=_LOGITS if isinstance(peak, int) and peak == logits else _LAYER,
         ),

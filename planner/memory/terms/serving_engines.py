@@ -53,6 +53,8 @@ class EngineRules:
     prompt_logits: bool = False
     """Logits of every prompt token are computed, not only of the last."""
     upcasts_logits: bool = True
+    experts_at_once: bool = True
+    """All experts of a layer run in one grouped product (transformers 5); before, one after another."""
     rebuilds_cache: bool = False
     """Each step builds a new cache while the caller still holds the old one (transformers' legacy tuples)."""
     layer_rope_tables: bool = False
@@ -85,6 +87,7 @@ def engine_rules(
             ),
             weights=spread,
             prompt_logits=_before(version, 4, 45),
+            experts_at_once=not _before(version, 5),
             rebuilds_cache=_before(version, 4, 42),
             layer_rope_tables=_before(version, 4, 45) and architecture.model_type not in ("llama", "gemma"),
         )

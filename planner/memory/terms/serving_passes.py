@@ -11,6 +11,7 @@ from planner.dtypes import element_bytes
 from planner.memory.breakdown import MemoryTerm
 from planner.memory.ops import Int, ceil_div, maximum, minimum
 from planner.memory.terms.serving_activations import mixer_widths, mlp_width
+from planner.memory.terms.serving_engines import version_of
 from planner.model.architecture import ModelArchitecture
 from planner.quantity import Quantity
 from planner.request import ServingWorkload
@@ -39,6 +40,8 @@ _GRAPHS = Citation(
 
 LOGIT_BYTES = 2 + 4 + 4 + 8 + 16
 """Bytes per logit while sampling sorts: 16-bit logit, fp32 copy, sorted values, int64 order, two buffers."""
+LATER_LOGIT_BYTES = 3 * 4
+"""Three more fp32 copies per logit since 0.9, by the peaks its logs print (1.44 GiB for Llama-3.1-8B)."""
 MAX_NUM_SEQS = 256
 _LARGE_GPU_BYTES = 70 * GIB
 _F32 = 4
@@ -69,7 +72,9 @@ def profile_term(
         attention = ceil_div(2 * query + 2 * key, tp)
         layer = maximum(layer, element * tokens * (2 * d + maximum(mlp, attention)))
     requests = minimum(MAX_NUM_SEQS, tokens)
-    sampling = requests * vocab * LOGIT_BYTES + element * tokens * d if architecture.has_lm_head else 0
+    version = version_of(workload.engine_version)
+    each = LOGIT_BYTES + (LATER_LOGIT_BYTES if version is not None and version >= (0, 9) else 0)
+    sampling = requests * vocab * each + element * tokens * d if architecture.has_lm_head else 0
     peak = maximum(layer, sampling)
     return MemoryTerm(
         kind="activations",
@@ -77,8 +82,8 @@ def profile_term(
         size_bytes=peak,
         low_bytes=peak * 7 // 10,
         high_bytes=peak * 3 // 2,
-        formula="max(e × T × (2 d + 3 f / tp), R × V × 34 B + e × T × d)",
-        inputs={"T": tokens, "R": requests, "V": vocab, "d": d, "layer": layer, "sampling": sampling},
+        formula="max(e × T × (2 d + 3 f / tp), R × V × b + e × T × d)",
+        inputs={"T": tokens, "b": each, "R": requests, "V": vocab, "d": d, "layer": layer, "sampling": sampling},
         source=_SAMPLER if isinstance(peak, int) and peak == sampling else _PROFILE,
     )
 
