@@ -9,6 +9,7 @@ from planner.answer import REFERENCE_GPUS
 from planner.citation import Citation
 from planner.estimate import Estimate
 from planner.fit import Fit, Verdict
+from planner.memory.capacity import capacities
 from planner.plan import Plan
 from planner.quantity import Tier
 from planner.rental import age_days
@@ -64,7 +65,7 @@ def blocks(plan: Plan) -> tuple[Block, ...]:
         found.append(
             Block(
                 heading=describe(request),
-                facts=_facts(estimates, fits, known=plan.model is not None),
+                facts=(*_facts(estimates, fits, known=plan.model is not None), *_largest(plan, request, fits)),
                 fits=tuple(_row(fit) for fit in fits if fit.estimate.tier is not Tier.RULE),
                 explained=tuple(_explained(estimate) for estimate in estimates),
             )
@@ -131,6 +132,19 @@ def _facts(estimates: tuple[Estimate, ...], fits: tuple[Fit, ...], *, known: boo
         if estimate.calibration:
             facts.append(("", estimate.calibration))
     return tuple(facts)
+
+
+def _largest(plan: Plan, request: PlanRequest, fits: tuple[Fit, ...]) -> tuple[tuple[str, str], ...]:
+    """How far the job could grow, where one kind of GPU was named and holds it."""
+    held = [fit for fit in fits if fit.estimate.tier is not Tier.RULE and fit.verdict is not Verdict.DOES_NOT_FIT]
+    if plan.model is None or len(request.hardware.gpus) != 1 or not held:
+        return ()
+    fit = held[-1]
+    width, length = capacities(plan.model, request.workload, fit.parallelism, fit.gpu)
+    many, long = ("batch", "sequence") if request.task == "train" else ("requests at once", "prompt")
+    end = ", where the model's context ends" if length.limited_by_model else ""
+    where = f"{fit.num_gpus} x {fit.gpu.name}"
+    return (("largest", f"{many} {width.largest:,}, or {long} {length.largest:,} tokens{end}, on {where}"),)
 
 
 def _name(estimate: Estimate) -> str:
