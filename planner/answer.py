@@ -10,7 +10,7 @@ from hardware_db import catalog
 from hardware_db.gpu import Gpu
 from planner.calibration import Calibration
 from planner.dtypes import BITS, weight_format
-from planner.errors import RequestError, UnknownNameError
+from planner.errors import RequestError, UnknownNameError, UnsupportedError
 from planner.estimate import Estimate
 from planner.fit import Estimator, Fit, Fitter, Verdict, by_price, fit_of, is_affordable
 from planner.memory import engine, rule
@@ -25,6 +25,8 @@ REFERENCE_GPUS = ("a100-sxm4-80gb",)
 MIN_COMPUTE_CAPABILITY = (7, 0)
 """Older cards are answered for only when named: current torch builds carry no kernels for them
 (https://github.com/pytorch/pytorch/blob/main/RELEASE.md, CUDA support matrix)."""
+MODELLED_VENDORS = ("NVIDIA", "AMD")
+"""PyTorch's CUDA and ROCm builds share the caching allocator and the libraries' workspaces that are modelled."""
 POOLING_ENGINES = ("vllm", "sglang")
 """Engines that claim a share of the whole card, so that its size decides what they use."""
 
@@ -96,7 +98,8 @@ class Answer:
         return estimator(self.request, self.model, self.calibration)
 
     @cached_property
-    def _fitter(self) -> Fitter:
+    def fitter(self) -> Fitter:
+        """The request, ready to be tried on GPUs."""
         return Fitter(
             workload=self.request.workload,
             model=self.model,
@@ -106,7 +109,7 @@ class Answer:
         )
 
     @cached_property
-    def _fixed(self) -> Parallelism | None:
+    def fixed(self) -> Parallelism | None:
         """The spread where the request leaves no choice of it."""
         count = self.request.hardware.num_gpus
         if self.request.parallelism is not None or count is None:
@@ -124,7 +127,7 @@ class Answer:
             held = [fit for fit in self.fits if fit.gpu == self.gpus[0]]
             if held:
                 return held[-1].estimate
-        return self._estimator(self._fixed or Parallelism(), self.gpus[0] if self.gpus else None)
+        return self._estimator(self.fixed or Parallelism(), self.gpus[0] if self.gpus else None)
 
     @cached_property
     def fits(self) -> tuple[Fit, ...]:
@@ -140,9 +143,9 @@ class Answer:
     def _of_any_price(self) -> tuple[Fit, ...]:
         if self.gpus:
             return tuple(fit for gpu in self.gpus for fit in self.on(gpu))
-        if self._fixed is not None:
+        if self.fixed is not None:
             return self._cheapest_of_fixed(pool(self.request))
-        found = self._fitter.cheapest(pool(self.request), self.top)
+        found = self.fitter.cheapest(pool(self.request), self.top)
         seen = {fit.gpu.id for fit in found}
         references = (named_gpu(name) for name in REFERENCE_GPUS)
         return found + tuple(fit for gpu in references if gpu.id not in seen for fit in self.on(gpu))
@@ -173,18 +176,22 @@ class Answer:
 
     def on(self, gpu: Gpu) -> tuple[Fit, ...]:
         """The smallest counts of one kind that hold the request, or the nearest miss; may be empty."""
-        if self._fixed is not None:
-            return (self._fitter.on(gpu, self._fixed),)
-        found = self._fitter.smallest(gpu)
+        if gpu.vendor not in MODELLED_VENDORS:
+            raise UnsupportedError(
+                f"{gpu.name} runs none of the software that is modelled", hint="NVIDIA and AMD GPUs are"
+            )
+        if self.fixed is not None:
+            return (self.fitter.on(gpu, self.fixed),)
+        found = self.fitter.smallest(gpu)
         if found:
             return found
         most = self.request.hardware.max_gpus or 1
-        attempt = self._fitter.on_count(gpu, most)
+        attempt = self.fitter.on_count(gpu, most)
         return () if attempt is None else (attempt,)
 
     def _cheapest_of_fixed(self, gpus: Sequence[Gpu]) -> tuple[Fit, ...]:
-        assert self._fixed is not None
-        tried = [self._fitter.on(gpu, self._fixed) for gpu in gpus]
+        assert self.fixed is not None
+        tried = [self.fitter.on(gpu, self.fixed) for gpu in gpus]
         held = [
             fit
             for fit in tried

@@ -8,6 +8,7 @@ from decimal import Decimal
 from enum import StrEnum
 from functools import cached_property
 from heapq import heappop, heappush
+from typing import NamedTuple
 
 from hardware_db.gpu import Gpu
 from hardware_db.offer import Offer
@@ -19,6 +20,18 @@ from planner.spread import counts_in_one_machine, machine_size, max_machines, sp
 
 Estimator = Callable[[Parallelism, Gpu | None], Estimate]
 """Device memory of the worst rank under a spread, on a kind of GPU or on none in particular."""
+
+
+class Size(NamedTuple):
+    """Device memory of the worst rank, in bytes."""
+
+    low_bytes: int
+    expected_bytes: int
+    high_bytes: int
+
+
+SizeOf = Callable[[Gpu, int], Size | None]
+"""Size over a number of GPUs of one kind in the plain spread; None where the model cannot be cut so."""
 OffersOf = Callable[[Gpu], Sequence[Offer]]
 
 
@@ -56,7 +69,7 @@ class Fit:
         return None if self.offer is None else self.offer.usd_per_hour * self.num_instances
 
 
-def verdict(estimate: Estimate, gpu: Gpu) -> Verdict:
+def verdict(estimate: Estimate | Size, gpu: Gpu) -> Verdict:
     """The interval of one rank against the memory the driver reports."""
     if estimate.high_bytes <= gpu.memory_bytes:
         return Verdict.FITS
@@ -92,6 +105,8 @@ class Fitter:
     estimator: Estimator
     offers_of: OffersOf
     wish: HardwareWish
+    size_of: SizeOf | None = None
+    """A quicker way to sizes than one estimate each; must agree with ``estimator``."""
 
     def on(self, gpu: Gpu, parallelism: Parallelism) -> Fit:
         estimate = self.estimator(parallelism, gpu)
@@ -107,16 +122,30 @@ class Fitter:
 
         Empty where no count helps: what every rank holds alike is already too much.
         """
-        found: list[Fit] = []
+        return tuple(fit for count in self.smallest_counts(gpu) if (fit := self.on_count(gpu, count)))
+
+    def smallest_counts(self, gpu: Gpu) -> tuple[int, ...]:
+        """The counts of ``smallest``."""
+        found: list[int] = []
         num_gpus = self._first_count(gpu)
         while num_gpus is not None:
             level = self._verdict(gpu, num_gpus)
             if level is Verdict.FITS or (level is Verdict.TIGHT and not found):
-                found += filter(None, (self.on_count(gpu, num_gpus),))
+                found.append(num_gpus)
             if level is Verdict.FITS:
                 break
             num_gpus = self._next_count(gpu, num_gpus)
         return tuple(found)
+
+    def size(self, gpu: Gpu, num_gpus: int) -> Size | None:
+        """Size of the plain spread over ``num_gpus``; None where the model cannot be cut so."""
+        if self.size_of is not None:
+            return self.size_of(gpu, num_gpus)
+        parallelism = spread_over(num_gpus, self.workload, self.model)
+        if parallelism is None:
+            return None
+        estimate = self.estimator(parallelism, gpu)
+        return Size(estimate.low_bytes, estimate.expected_bytes, estimate.high_bytes)
 
     def cheapest(self, gpus: Sequence[Gpu], top: int) -> tuple[Fit, ...]:
         """The ``top`` kinds of GPU that hold the workload for the least money, by dollars per hour.
@@ -152,13 +181,9 @@ class Fitter:
             queue(index, self._next_count(gpus[index], num_gpus))
         return tuple(found)
 
-    def _estimate(self, gpu: Gpu, num_gpus: int) -> Estimate | None:
-        parallelism = spread_over(num_gpus, self.workload, self.model)
-        return None if parallelism is None else self.estimator(parallelism, gpu)
-
     def _verdict(self, gpu: Gpu, num_gpus: int) -> Verdict:
-        estimate = self._estimate(gpu, num_gpus)
-        return Verdict.DOES_NOT_FIT if estimate is None else verdict(estimate, gpu)
+        size = self.size(gpu, num_gpus)
+        return Verdict.DOES_NOT_FIT if size is None else verdict(size, gpu)
 
     @cached_property
     def _weights_bytes(self) -> int:
@@ -176,10 +201,10 @@ class Fitter:
         More ranks never hold less together, so that counts with less memory in all are passed over.
         """
         least = num_gpus + 1
-        estimate = self._estimate(gpu, num_gpus)
-        if estimate is not None:
-            tight = verdict(estimate, gpu) is Verdict.TIGHT
-            each = estimate.high_bytes if tight else estimate.expected_bytes
+        size = self.size(gpu, num_gpus)
+        if size is not None:
+            tight = verdict(size, gpu) is Verdict.TIGHT
+            each = size.high_bytes if tight else size.expected_bytes
             least = max(least, -(-each * num_gpus // gpu.memory_bytes))
         return self._count_from(gpu, least)
 

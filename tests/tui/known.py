@@ -8,13 +8,14 @@ from decimal import Decimal
 
 from hardware_db.gpu import Gpu, Interconnect
 from hardware_db.offer import Offer
-from planner.board import Board, Candidate
+from planner.board import Board, Candidate, Placement
 from planner.citation import Citation
 from planner.estimate import Estimate
-from planner.fit import fit_of
+from planner.fit import Fit, Size, fit_of, verdict
 from planner.memory.breakdown import MemoryBreakdown, MemoryTerm, PhaseBreakdown
 from planner.model.registry import resolve
 from planner.quantity import Quantity, Tier
+from planner.rental import cheapest_rental
 from planner.request import HardwareWish, Parallelism, PlanRequest, TrainingWorkload
 from planner.units import GIB, MIB
 from tui.app.app import PlannerApp
@@ -92,18 +93,36 @@ def known_board(request: PlanRequest, gpus: Sequence[Gpu] | None) -> Board:
     model = resolve(request.model).architecture
     assert model is not None
     prices = {gpu_id: usd for gpu_id, _, _, usd in CARDS}
-    candidates = []
-    for gpu in gpus or [known_gpu(*card[:3]) for card in CARDS]:
-        fit = None
+
+    def placed(gpu: Gpu) -> Candidate:
         for count in (1, 2, 4, 8):
             estimate = known_estimate(request, count)
             if estimate.expected_bytes <= gpu.memory_bytes:
-                spread = Parallelism(dp_shard=count) if request.task == "train" else Parallelism(tp=count)
-                offers = known_offers(gpu.id, prices.get(gpu.id))
-                fit = fit_of(estimate, gpu, spread, offers=offers, wish=HardwareWish())
-                break
-        candidates.append(Candidate(gpu=gpu, fit=fit, why_not="" if fit else "too much on every rank"))
-    return Board(request=request, model=model, candidates=tuple(candidates), notes=())
+                return Candidate(
+                    gpu=gpu,
+                    placement=Placement(
+                        num_gpus=count,
+                        parallelism=Parallelism(dp_shard=count)
+                        if request.task == "train"
+                        else Parallelism(tp=count),
+                        verdict=verdict(estimate, gpu),
+                        size=Size(estimate.low_bytes, estimate.expected_bytes, estimate.high_bytes),
+                        rental=cheapest_rental(known_offers(gpu.id, prices.get(gpu.id)), count, HardwareWish()),
+                    ),
+                    why_not="",
+                )
+        return Candidate(gpu=gpu, placement=None, why_not="too much on every rank")
+
+    def fit(candidate: Candidate) -> Fit | None:
+        if candidate.placement is None:
+            return None
+        spread = candidate.placement.parallelism
+        estimate = known_estimate(request, spread.num_gpus)
+        return fit_of(estimate, candidate.gpu, spread, offers=(), wish=HardwareWish())
+
+    kinds = gpus or [known_gpu(*card[:3]) for card in CARDS]
+    candidates = tuple(placed(gpu) for gpu in kinds)
+    return Board(request=request, model=model, candidates=candidates, notes=(), fit=fit)
 
 
 def known_app(request: PlanRequest = REQUEST, local: tuple[LocalGpu, ...] = ()) -> PlannerApp:

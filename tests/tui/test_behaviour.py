@@ -156,7 +156,7 @@ async def test_only_what_fits_on_one() -> None:
         await pilot.press("1")
         rows = main_of(app).query_one(GpuTable).rows
         assert rows
-        assert all(row.fit is not None and row.fit.num_gpus == 1 for row in rows)
+        assert all(row.placement is not None and row.placement.num_gpus == 1 for row in rows)
 
 
 async def test_the_cursor_stays_on_its_gpu_while_knobs_turn() -> None:

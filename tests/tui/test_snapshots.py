@@ -14,7 +14,7 @@ SIZES = [(80, 24), (120, 40), (200, 50)]
 SCREENS = {
     "main": (),
     "serving": ("t",),
-    "picker": ("m", "q", "w", "e", "n"),
+    "picker": ("m", *"tinyllama"),
     "details": ("tab", "enter"),
     "compare": ("tab", "p", "down", "p", "c"),
     "what-if": ("w",),

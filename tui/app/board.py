@@ -12,10 +12,9 @@ from hardware_db import catalog
 from hardware_db.gpu import Gpu
 from planner.board import Candidate
 from planner.errors import PlannerError
-from planner.fit import Fit
 from planner.model.architecture import ModelArchitecture
 from planner.rental import age_days
-from planner.request import PlanRequest, TrainingWorkload
+from planner.request import Parallelism, PlanRequest, TrainingWorkload
 from planner.throughput import TrainingThroughput, throughput
 from planner.units import SECONDS_PER_HOUR, format_count
 from tui.app.local_gpus import LocalGpu
@@ -41,12 +40,11 @@ def make_board(
 ) -> Board:
     """Every GPU against ``request``; raises PlannerError where the request cannot be planned at all."""
     found = ask(request, None)
-    rows = [_row(candidate, request, found.model, owned, today) for candidate in found.candidates]
+    rows = [_row(candidate, found, owned, today) for candidate in found.candidates]
     for gpu in local:
-        here = ask(request, (gpu.as_catalogued(),)).candidates[0]
-        rows.append(
-            replace(_row(here, request, found.model, frozenset({gpu.id}), today), name=gpu.name, here=True)
-        )
+        here = ask(request, (gpu.as_catalogued(),))
+        row = _row(here.candidates[0], here, frozenset({gpu.id}), today)
+        rows.append(replace(row, name=gpu.name, here=True))
     model = found.model
     active = "" if model.params_active == model.params_total else f", {format_count(model.params_active)} active"
     return Board(
@@ -65,13 +63,11 @@ def make_row(
     gpu = here.get(row.gpu_id) or catalog.find_gpu(row.gpu_id)
     found = ask(request, (gpu,))
     mine = owned | set(here)
-    return replace(_row(found.candidates[0], request, found.model, mine, today), name=row.name, here=row.here)
+    return replace(_row(found.candidates[0], found, mine, today), name=row.name, here=row.here)
 
 
-def _row(
-    candidate: Candidate, request: PlanRequest, model: ModelArchitecture, owned: frozenset[str], today: date
-) -> GpuRow:
-    gpu, fit = candidate.gpu, candidate.fit
+def _row(candidate: Candidate, found: planner.board.Board, owned: frozenset[str], today: date) -> GpuRow:
+    gpu, placed = candidate.gpu, candidate.placement
     mine = gpu.id in owned
     row = GpuRow(
         gpu_id=gpu.id,
@@ -80,30 +76,31 @@ def _row(
         memory_bytes=gpu.memory_bytes,
         release=gpu.release,
         owned=mine,
-        fit=fit,
-        why_not=candidate.why_not,
+        candidate=candidate,
+        work_out=found.fit,
     )
-    if fit is None:
+    if placed is None:
         return row
-    hours = _hours(fit, request, model)
-    price = Decimal(0) if mine else fit.usd_per_hour
+    hours = _hours(gpu, placed.parallelism, found.request, found.model)
+    rental = None if mine else placed.rental
+    price = Decimal(0) if mine else (rental.usd_per_hour if rental else None)
     return replace(
         row,
         hours=hours,
         usd_per_hour=price,
         usd_total=None if hours is None or price is None else price * Decimal(hours),
-        price_age_days=age_days(fit.offer, today) if fit.offer and not mine else None,
-        provider="your own" if mine else (fit.offer.provider if fit.offer else ""),
+        price_age_days=age_days(rental.offer, today) if rental else None,
+        provider="your own" if mine else (rental.offer.provider if rental else ""),
     )
 
 
-def _hours(fit: Fit, request: PlanRequest, model: ModelArchitecture) -> float | None:
+def _hours(gpu: Gpu, spread: Parallelism, request: PlanRequest, model: ModelArchitecture) -> float | None:
     """Hours of the whole training job; None where no job size is named or the GPU's rates are unknown."""
     workload = request.workload
     if not isinstance(workload, TrainingWorkload) or workload.num_tokens is None:
         return None
     try:
-        speed = throughput(model, workload, fit.parallelism, fit.gpu)
+        speed = throughput(model, workload, spread, gpu)
     except PlannerError:
         return None
     assert isinstance(speed, TrainingThroughput)

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from planner.estimate import Estimate
+from planner.fit import Size
 from planner.units import GIB
 
 FULL, LIKELY, FREE, OVER = "█", "▒", "·", "▶"
 
 
-def memory_bar(estimate: Estimate | None, memory_bytes: int, width: int) -> str:
+def memory_bar(size: Size | None, memory_bytes: int, width: int) -> str:
     """Need against memory: full up to the low end, shaded up to the high end, an arrow where it runs over."""
-    if estimate is None:
+    if size is None:
         return OVER.rjust(width, FULL)
 
     def cells(size_bytes: int) -> int:
         return -(-size_bytes * width // memory_bytes)
 
-    low, high = cells(estimate.low_bytes), cells(max(estimate.high_bytes, estimate.expected_bytes))
+    low, high = cells(size.low_bytes), cells(max(size.high_bytes, size.expected_bytes))
     bar = (FULL * min(low, width)).ljust(min(high, width), LIKELY).ljust(width, FREE)
-    return bar[:-1] + OVER if estimate.high_bytes > memory_bytes else bar
+    return bar[:-1] + OVER if size.high_bytes > memory_bytes else bar
 
 
 def need_text(size_bytes: int | None) -> str:

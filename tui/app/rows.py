@@ -6,12 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 
+from planner.board import Candidate, Placement
 from planner.fit import Fit, Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuRow:
-    """One GPU against the current job. ``fit`` is None where no count of it can hold the job."""
+    """One GPU against the current job. ``placement`` is None where no count of it can hold the job."""
 
     gpu_id: str
     name: str
@@ -22,8 +23,8 @@ class GpuRow:
     """In this machine."""
     owned: bool = False
     """Marked by the user as their own: its hours cost no rent."""
-    fit: Fit | None
-    why_not: str = ""
+    candidate: Candidate
+    work_out: Callable[[Candidate], Fit | None]
     hours: float | None = None
     usd_per_hour: Decimal | None = None
     usd_total: Decimal | None = None
@@ -32,16 +33,25 @@ class GpuRow:
 
     @property
     def verdict(self) -> Verdict:
-        return self.fit.verdict if self.fit else Verdict.DOES_NOT_FIT
+        return self.placement.verdict if self.placement else Verdict.DOES_NOT_FIT
+
+    @property
+    def fit(self) -> Fit | None:
+        """The whole answer with its terms, worked out when asked for."""
+        return self.work_out(self.candidate)
+
+    @property
+    def placement(self) -> Placement | None:
+        return self.candidate.placement
 
     @property
     def placed(self) -> str:
         """Count and name, such as "2 × H100 SXM5 80GB"."""
-        return f"{self.fit.num_gpus} × {self.name}" if self.fit else self.name
+        return f"{self.placement.num_gpus} × {self.name}" if self.placement else self.name
 
     @property
     def need_bytes(self) -> int:
-        return self.fit.estimate.expected_bytes if self.fit else 0
+        return self.placement.size.expected_bytes if self.placement else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +79,7 @@ class RowFilter:
             row.usd_per_hour is None or row.usd_per_hour > self.max_usd_per_hour
         ):
             return False
-        if self.one_gpu_only and (row.fit is None or row.fit.num_gpus > 1):
+        if self.one_gpu_only and (row.placement is None or row.placement.num_gpus > 1):
             return False
         return not (self.fitting_only and row.verdict is Verdict.DOES_NOT_FIT)
 
@@ -81,7 +91,7 @@ SORTS: dict[str, Callable[[GpuRow], tuple[object, ...]]] = {
     "$/h": lambda row: (row.usd_per_hour is None, row.usd_per_hour or _NO_PRICE),
     "total": lambda row: (row.usd_total is None, row.usd_total or _NO_PRICE),
     "hours": lambda row: (row.hours is None, row.hours or 0.0),
-    "count": lambda row: (row.fit is None, row.fit.num_gpus if row.fit else 0, row.memory_bytes),
+    "count": lambda row: (row.placement is None, row.placement.num_gpus if row.placement else 0, row.memory_bytes),
     "memory": lambda row: (-row.memory_bytes,),
     "name": lambda row: (row.name.lower(),),
     "age": lambda row: (row.price_age_days is None, row.price_age_days or 0),

@@ -34,7 +34,8 @@ def difference(size_bytes: int, base_bytes: int) -> str:
 
 def comparison(pins: tuple[Pin, ...]) -> list[list[str]]:
     """Rows of the table: a label and one cell per pin; sizes carry the difference from the first."""
-    estimates = [pin.row.fit.estimate if pin.row.fit else None for pin in pins]
+    fits = [pin.row.fit for pin in pins]
+    estimates = [fit.estimate if fit else None for fit in fits]
     by_kind: list[dict[str, int]] = []
     for estimate in estimates:
         sums: dict[str, int] = {}
@@ -45,7 +46,7 @@ def comparison(pins: tuple[Pin, ...]) -> list[list[str]]:
         {kind for sums in by_kind for kind in sums}, key=lambda kind: -max(s.get(kind, 0) for s in by_kind)
     )
     rows = [
-        ["GPU", *(f"{pin.row.fit.num_gpus if pin.row.fit else '-'} × {pin.row.name}" for pin in pins)],
+        ["GPU", *(pin.row.placed for pin in pins)],
         ["verdict", *(pin.row.verdict.value for pin in pins)],
         ["$/h", *(usd_text(pin.row.usd_per_hour) for pin in pins)],
         ["hours", *(hours_text(pin.row.hours) for pin in pins)],

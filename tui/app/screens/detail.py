@@ -41,7 +41,7 @@ class DetailScreen(ModalScreen[None]):
         fit = self.row.fit
         title = self.query_one("#detail-title", Static)
         if fit is None:
-            title.update(f"{self.row.name}: {self.row.why_not}")
+            title.update(f"{self.row.name}: {self.row.candidate.why_not}")
             return
         estimate = fit.estimate
         title.update(

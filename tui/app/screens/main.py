@@ -120,7 +120,7 @@ class MainScreen(Screen[None]):
         assert self.board is not None
         rows = arrange(self.board.rows, self.shown, self.sort, self.descending)
         self.query_one(GpuTable).show(rows, sort=self.sort, descending=self.descending)
-        holding = sum(1 for row in rows if row.fit is not None)
+        holding = sum(1 for row in rows if row.placement is not None)
         parts = [
             f"gpu-planner   {self.board.model_line}   {holding} of {len(rows)} GPUs hold it",
             *self._filter_words(),
@@ -151,7 +151,8 @@ class MainScreen(Screen[None]):
             view.show(None, 1)
             return
         title.update(selected_line(row).replace("[", r"\["))
-        view.show(row.fit.estimate if row.fit else None, row.memory_bytes)
+        fit = row.fit
+        view.show(fit.estimate if fit else None, row.memory_bytes)
 
     def _refresh_local_gpus(self) -> None:
         if self.planner.read_local_gpus():
@@ -323,10 +324,10 @@ class MainScreen(Screen[None]):
     def _on_selected(self) -> PlanRequest:
         """The request placed on the selected GPU, in the count and spread the table shows."""
         row = self.query_one(GpuTable).selected
-        if row is None or row.fit is None or row.here:
+        if row is None or row.placement is None or row.here:
             return self.request
         hardware = replace(self.request.hardware, gpus=(row.gpu_id,))
-        return replace(self.request, hardware=hardware, parallelism=row.fit.parallelism)
+        return replace(self.request, hardware=hardware, parallelism=row.placement.parallelism)
 
     def action_save(self) -> None:
         from tui.app.screens.files import FileScreen
@@ -352,7 +353,7 @@ def selected_line(row: GpuRow) -> str:
     """The selected GPU in words."""
     fit = row.fit
     if fit is None:
-        return f"{row.name}: {row.why_not or 'no number of these GPUs holds the job'}"
+        return f"{row.name}: {row.candidate.why_not or 'no number of these GPUs holds the job'}"
     estimate = fit.estimate
     interval = f"{format_gib(estimate.low_bytes)} to {format_gib(estimate.high_bytes)}"
     spread = f"{format_gib(estimate.expected_bytes)} ({interval})"

@@ -175,16 +175,16 @@ class GpuTable(ScrollView, can_focus=True):
         dim = base + Style(color=self.get_component_rich_style("gpu-table--dim").color)
         mark = "◆" if row.here else ("●" if row.owned else ("›" if is_cursor else " "))
         segments = [Segment(mark, base)]
-        fit = row.fit
+        placed = row.placement
         for title, size in self._columns():
             if title == "name":
                 text, style = row.name[:size].ljust(size), base
             elif title == "memory":
-                text, style = memory_bar(fit.estimate if fit else None, row.memory_bytes, size), tone
+                text, style = memory_bar(placed.size if placed else None, row.memory_bytes, size), tone
             elif title == "need":
-                text, style = need_text(row.need_bytes if fit else None).rjust(size), base
+                text, style = need_text(row.need_bytes if placed else None).rjust(size), base
             elif title == "count":
-                text, style = (f"×{fit.num_gpus}" if fit else "-").rjust(size), base
+                text, style = (f"×{placed.num_gpus}" if placed else "-").rjust(size), base
             elif title == "verdict":
                 text, style = _VERDICT_TEXT[row.verdict].rjust(size), tone
             elif title == "$/h":

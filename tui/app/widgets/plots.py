@@ -29,12 +29,12 @@ def what_if_bars(points: Sequence[WhatIfPoint], width: int) -> Content:
     lines = []
     for point in points:
         mark = "▸" if point.is_current else " "
-        fit = point.row.fit
-        estimate = fit.estimate if fit else None
-        need = format_gib(fit.estimate.expected_bytes) if fit else "cannot be placed"
-        count = f"×{fit.num_gpus}" if fit else ""
+        placed = point.row.placement
+        size = placed.size if placed else None
+        need = format_gib(size.expected_bytes) if size else "cannot be placed"
+        count = f"×{placed.num_gpus}" if placed else ""
         line = (
-            f"{mark}{point.value:>10} {memory_bar(estimate, point.row.memory_bytes, bar)} {need:>16} "
+            f"{mark}{point.value:>10} {memory_bar(size, point.row.memory_bytes, bar)} {need:>16} "
             f"{count:>5} {usd_text(point.row.usd_per_hour):>9}/h"
         )
         lines.append(Content.styled(line, "bold" if point.is_current else ""))
