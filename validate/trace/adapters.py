@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from planner.errors import RequestError, UnsupportedError
+from planner.errors import EnvironmentProblemError, RequestError, UnsupportedError
 from planner.request import AdapterSpec
 
 _PEFT_NAMES = {
@@ -69,6 +69,8 @@ def peft_config(method: str, adapter: AdapterSpec, task_type: str | None, *, hid
     options |= _needs(name, adapter, hidden_size)
     try:
         return kind(task_type=task_type, **options)
+    except ImportError as error:
+        raise EnvironmentProblemError(f"{method} needs another library: {error}", hint=None) from error
     except (ValueError, TypeError) as error:
         raise RequestError(
             f"peft refuses this {method} adapter: {str(error).splitlines()[0]}", hint=None

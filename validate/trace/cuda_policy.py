@@ -43,6 +43,12 @@ EFFICIENT_SOURCE = Citation(
     title="PyTorch _efficient_attention_backward: delta and the fp32 accumulator of the query gradient",
     url="https://github.com/pytorch/pytorch/blob/v2.13.0/aten/src/ATen/native/transformers/cuda/attention_backward.cu",
 )
+FOUR_BIT_SOURCE = Citation(
+    title="bitsandbytes gemm_4bit: custom kernel for few rows, else dequantise and F.linear",
+    url="https://github.com/bitsandbytes-foundation/bitsandbytes/blob/0.50.2/bitsandbytes/backends/cuda/ops.py",
+)
+FOUR_BIT_WITHOUT_COPY = 64
+"""Rows up to which the kernel without a dequantised copy is taken; the library's bound varies by GPU and shape."""
 
 _aten = torch.ops.aten
 _MATMULS = frozenset({_aten.mm.default, _aten.bmm.default, _aten.baddbmm.default, _aten.addmm.default})
@@ -78,6 +84,8 @@ class CudaPolicy:
     def temporaries(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Any) -> Sequence[int]:
         """Scratch buffers of one kernel, in bytes."""
         scratch = _SCRATCH.get(func)
+        if scratch is None and func.namespace == "bitsandbytes":
+            scratch = _BITSANDBYTES_SCRATCH.get(func.name())
         return scratch(args) if scratch is not None else ()
 
 
@@ -112,6 +120,16 @@ def _efficient_backward(args: Sequence[Any]) -> Sequence[int]:
     return (delta, batch * heads * _round_up(length, 64) * head_dim * 4)
 
 
+def _four_bit_matmul(args: Sequence[Any]) -> Sequence[int]:
+    """The weight in the input's dtype, unless few enough rows are multiplied for the kernel without a copy."""
+    inputs, (out_features, in_features) = args[0], args[2]
+    num_rows = inputs.numel() // in_features
+    if num_rows <= FOUR_BIT_WITHOUT_COPY:
+        return ()
+    return (out_features * in_features * inputs.element_size(),)
+
+
+_BITSANDBYTES_SCRATCH = {"bitsandbytes::gemm_4bit": _four_bit_matmul}
 _SCRATCH: dict[Any, Callable[[Sequence[Any]], Sequence[int]]] = {
     _aten.embedding_dense_backward.default: _embedding_backward,
     _aten._scaled_dot_product_flash_attention_backward.default: _flash_backward,
