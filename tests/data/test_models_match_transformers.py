@@ -16,6 +16,7 @@ from transformers.pytorch_utils import Conv1D
 
 from planner.model.architecture import Linear, ModelArchitecture
 from planner.model.hf_config import architecture_from_config
+from planner.model.registry import RegistryEntry, all_models
 
 SMALL: dict[str, Any] = {
     "vocab_size": 320, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 6,
@@ -281,3 +282,33 @@ def test_nested_configs_may_leave_out_what_their_classes_imply(
     saved = _saved(transformers.AutoConfig.for_model(model_type, **copy.deepcopy(nested)))
     bare = {"model_type": model_type, "tie_word_embeddings": saved.get("tie_word_embeddings"), **nested}
     assert architecture_from_config(bare, name="case") == architecture_from_config(saved, name="case")
+
+
+def _built_by_transformers() -> list[RegistryEntry]:
+    """The smallest model of every type transformers has a causal, sequence-to-sequence or encoder class for."""
+    own_code = {"baichuan", "chatglm", "deepseek", "grok-1", "internlm", "internlm2", "phi3small", "qwen"}
+    smallest: dict[str, RegistryEntry] = {}
+    for entry in sorted(all_models(), key=lambda entry: entry.params_total):
+        smallest.setdefault(entry.config["model_type"], entry)
+    return [entry for model_type, entry in smallest.items() if model_type not in own_code | {"mistral4"}]
+
+
+@pytest.mark.parametrize("entry", _built_by_transformers(), ids=lambda entry: entry.id)
+def test_a_registered_config_means_the_same_to_transformers(entry: RegistryEntry) -> None:
+    values = copy.deepcopy(dict(entry.config))
+    config = transformers.AutoConfig.for_model(values.pop("model_type"), **values)
+    architecture = entry.architecture()
+    if architecture.kind == "encoder":
+        auto = transformers.AutoModelForMaskedLM if architecture.has_lm_head else transformers.AutoModel
+    elif architecture.kind == "encoder-decoder":
+        auto = transformers.AutoModelForSeq2SeqLM
+    else:
+        auto = (
+            transformers.AutoModelForImageTextToText
+            if architecture.vision_params
+            else transformers.AutoModelForCausalLM
+        )
+    with torch.device("meta"):
+        model = auto.from_config(config)
+    gated_t5 = entry.config["model_type"] in ("t5", "mt5") and not architecture.tie_word_embeddings
+    assert _count(model) == entry.params_total - (architecture.lm_head_params if gated_t5 else 0)
