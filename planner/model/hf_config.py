@@ -118,6 +118,9 @@ _BUILDERS = {
 }
 
 
+_MAY_BE_LEFT_OUT = (
+    "num_key_value_heads", "head_dim", "sliding_window", "attention_bias", "tie_word_embeddings",
+)  # fmt: skip
 _TEXT_MODELS = {
     "gemma3": "gemma3_text",
     "gemma3n": "gemma3n_text",
@@ -164,6 +167,7 @@ def architecture_from_config(
     reader = ConfigReader(config)
     if not reader.has("model_type"):
         raise RequestError("config.json has no model_type", hint="is it a Hugging Face model config?")
+    reader.defaults = _optional(_class_defaults(reader.model_type))
     build = _multimodal if reader.model_type in _TEXT_MODELS else _builder(reader.model_type)
     architecture = build(reader)
     if build is llama_shaped:
@@ -184,7 +188,7 @@ def _multimodal(wrapper: ConfigReader) -> ModelArchitecture:
     from planner.model.families.towers import tower_params
 
     kind = vision.get("model_type") or _VISION_MODELS.get(wrapper.model_type, f"{wrapper.model_type}_vision")
-    tower = ConfigReader({"model_type": kind, **vision}, defaults=_nested_defaults(kind))
+    tower = ConfigReader({"model_type": kind, **vision}, defaults=_class_defaults(kind))
     count = tower_params(tower, wrapper, architecture.hidden_size)
     return replace(
         architecture,
@@ -203,13 +207,18 @@ def _text_reader(wrapper: ConfigReader) -> ConfigReader:
     kind = values.get("model_type") or implied
     if wrapper.has("tie_word_embeddings"):
         values["tie_word_embeddings"] = wrapper.raw("tie_word_embeddings")
-    return ConfigReader({**values, "model_type": kind}, defaults=_nested_defaults(kind))
+    return ConfigReader({**values, "model_type": kind}, defaults=_class_defaults(kind))
 
 
-def _nested_defaults(model_type: object) -> Mapping[str, Any]:
-    text = (Path(__file__).parent / "data" / "nested_defaults.json").read_text(encoding="utf-8")
+def _class_defaults(model_type: object) -> Mapping[str, Any]:
+    text = (Path(__file__).parent / "data" / "class_defaults.json").read_text(encoding="utf-8")
     defaults: dict[str, dict[str, Any]] = json.loads(text)
     return defaults.get(model_type, {}) if isinstance(model_type, str) else {}
+
+
+def _optional(defaults: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a config that states its sizes may still leave to its class."""
+    return {key: value for key, value in defaults.items() if key in _MAY_BE_LEFT_OUT}
 
 
 def _builder(model_type: str) -> Callable[[ConfigReader], ModelArchitecture]:

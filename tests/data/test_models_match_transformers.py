@@ -312,3 +312,20 @@ def test_a_registered_config_means_the_same_to_transformers(entry: RegistryEntry
         model = auto.from_config(config)
     gated_t5 = entry.config["model_type"] in ("t5", "mt5") and not architecture.tie_word_embeddings
     assert _count(model) == entry.params_total - (architecture.lm_head_params if gated_t5 else 0)
+
+
+@pytest.mark.parametrize(
+    "model_type", ["llama", "mistral", "qwen2", "qwen3", "gemma", "mixtral", "gpt_oss", "glm"]
+)
+def test_heads_a_config_leaves_out_are_those_of_its_class(model_type: str) -> None:
+    sizes = SMALL | {
+        "hidden_size": 128,
+        "num_attention_heads": 64,
+        "num_local_experts": 4,
+        "num_experts_per_tok": 2,
+    }
+    del sizes["num_key_value_heads"]
+    with torch.device("meta"):
+        config = transformers.AutoConfig.for_model(model_type, **sizes)
+        model = transformers.AutoModelForCausalLM.from_config(config)
+    assert architecture_from_config(sizes | {"model_type": model_type}, name="case").params_total == _count(model)
