@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from functools import cache
 from typing import Literal
 
@@ -226,6 +225,8 @@ def weight_format(name: str, *, group_size: int | None = None) -> WeightFormat:
         bits = size_bytes * BITS_PER_BYTE // weights
         return WeightFormat(name=key, scheme="gguf", bits=bits, source=gguf.BLOCK_LAYOUTS)
     if key not in _FORMATS:
+        from difflib import get_close_matches
+
         near = get_close_matches(key, weight_format_names(), n=3)
         raise UnknownNameError(
             f"there is no weight format {name[:40]!r}",

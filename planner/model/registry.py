@@ -146,6 +146,11 @@ def find(name: str) -> RegistryEntry | None:
     return _by_name().get(key) or (_by_name().get(candidates[-1].lower()) if candidates else None)
 
 
+@cache
+def _architecture(entry_id: str) -> ModelArchitecture:
+    return _by_name()[entry_id.lower()].architecture()
+
+
 def _from_registry(name: str) -> ResolvedModel | None:
     entry = find(name)
     if entry is None:
@@ -158,7 +163,7 @@ def _from_registry(name: str) -> ResolvedModel | None:
         notes.append(f"there is a directory {name} too; write ./{name} for it")
     if entry.confidence == "C":
         notes.append(f"{entry.id}: its shape is not verified against a published config")
-    architecture = entry.architecture()
+    architecture = _architecture(entry.id)
     return ResolvedModel(
         architecture=architecture,
         num_params_named=named_params((name, entry.id), architecture.params_total),
