@@ -149,27 +149,32 @@ def gpu_of(gpu_id: str | None) -> Gpu | None:
 Factors = dict[Part, float]
 
 
-def learn(samples: Sequence[Sample], target: Target, task: str) -> tuple[Scope, Factors, int]:
-    """Factors for ``target`` from the outermost scope inward, the innermost scope that has runs, and their number.
-
-    At each scope the factor is the median of the runs, drawn towards the scope around it by ``SHRINKAGE_RUNS``.
+def learn(samples: Sequence[Sample], target: Target, task: str, family: str | None = None) -> Factors:
+    """Factors for ``target``: first from the runs of every family, from the outermost scope inward, then from those
+    of ``family`` alone. Each step takes the median of its runs, drawn towards what the step before had.
     """
-    factors: dict[Part, float] = {}
-    reached: Scope = "all"
-    count = 0
-    for scope in reversed(SCOPES):
-        inside = [sample for sample in samples if sample.task == task and target.matches(scope, sample.key(scope))]
-        inside = [sample for sample in inside if (sample.target.gpu == "cpu") == (target.gpu == "cpu")]
-        if not inside:
-            continue
-        reached, count = scope, len(inside)
-        for part in PARTS:
-            logs = [sample.logs[part] for sample in inside if part in sample.logs]
-            if logs:
-                weight = len(logs) / (len(logs) + SHRINKAGE_RUNS)
-                around = math.log(factors.get(part, 1.0))
-                factors[part] = math.exp(weight * statistics.median(logs) + (1 - weight) * around)
-    return reached, factors, count
+    factors: Factors = {}
+    same_kind = [s for s in samples if s.task == task and (s.target.gpu == "cpu") == (target.gpu == "cpu")]
+    for only in dict.fromkeys((None, family)):
+        for scope in reversed(SCOPES):
+            inside = [
+                sample
+                for sample in same_kind
+                if only in (None, sample.family) and target.matches(scope, sample.key(scope))
+            ]
+            factors = _drawn(factors, inside)
+    return factors
+
+
+def _drawn(around: Factors, inside: Sequence[Sample]) -> Factors:
+    factors = dict(around)
+    for part in PARTS:
+        logs = [sample.logs[part] for sample in inside if part in sample.logs]
+        if logs:
+            weight = len(logs) / (len(logs) + SHRINKAGE_RUNS)
+            before = math.log(around.get(part, 1.0))
+            factors[part] = math.exp(weight * statistics.median(logs) + (1 - weight) * before)
+    return factors
 
 
 def calibrate(measurements: Iterable[Measurement], base: Calibration | None = None) -> Calibration:
@@ -193,11 +198,15 @@ def calibrate(measurements: Iterable[Measurement], base: Calibration | None = No
         ]
         known = [sample for sample in samples if _speaks(sample, "all") == _speaks(inside[0], "all")]
         target = _target_at(inside[0].target, scope)
-        held_out = _held_out(inside, known, target, task)
-        correction = _correction(scope, key, task, inside, known, target, held_out)
-        corrections += [correction] if correction else []
-        used = held_out if correction else [(sample, {}) for sample in inside]
-        intervals += _intervals(scope, key, task, used, base or Calibration())
+        for family in (None, *sorted({sample.family for sample in inside})):
+            judged = [sample for sample in inside if family in (None, sample.family)]
+            place = _Place(scope=scope, key=key, task=task, family=family, target=target)
+            held_out = _held_out(judged, known, place)
+            correction = _correction(place, judged, known, held_out)
+            corrections += [correction] if correction else []
+            if family is None:
+                used = held_out if correction else [(sample, {}) for sample in inside]
+                intervals += _intervals(scope, key, task, used, base or Calibration())
     made = {"date": datetime.now(UTC).date().isoformat(), "runs": len(samples)}
     return Calibration(corrections=tuple(corrections), intervals=tuple(intervals), made=made)
 
@@ -219,12 +228,24 @@ def _target_at(target: Target, scope: Scope) -> Target:
     )
 
 
-def _held_out(
-    inside: Sequence[Sample], known: Sequence[Sample], target: Target, task: str
-) -> list[tuple[Sample, Factors]]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    """For whom a correction is learnt."""
+
+    scope: Scope
+    key: str
+    task: str
+    family: str | None
+    target: Target
+
+
+def _held_out(inside: Sequence[Sample], known: Sequence[Sample], place: _Place) -> list[tuple[Sample, Factors]]:
     """Each run with the factors learnt from all runs of other shapes."""
     return [
-        (sample, learn([other for other in known if other.shape != sample.shape], target, task)[1])
+        (
+            sample,
+            learn([o for o in known if o.shape != sample.shape], place.target, place.task, place.family),
+        )
         for sample in inside
     ]
 
@@ -234,17 +255,15 @@ def _median_error(runs: Sequence[tuple[Sample, Factors]]) -> float:
 
 
 def _correction(
-    scope: Scope, key: str, task: str, inside: Sequence[Sample], known: Sequence[Sample], target: Target,
-    held_out: Sequence[tuple[Sample, Factors]],
-) -> Correction | None:  # fmt: skip
+    place: _Place, inside: Sequence[Sample], known: Sequence[Sample], held_out: Sequence[tuple[Sample, Factors]]
+) -> Correction | None:
     shapes = len({sample.shape for sample in inside})
     error = _median_error(held_out) if shapes >= MIN_RUNS_TO_JUDGE else None
     if error is not None and error >= _median_error([(sample, {}) for sample in inside]):
         return None
-    _, factors, _ = learn(known, target, task)
     return Correction(
-        tier=Tier.ANALYTIC, task=task, scope=scope, key=key, factors=factors, num_runs=len(inside),
-        median_error=error,
+        tier=Tier.ANALYTIC, task=place.task, family=place.family, scope=place.scope, key=place.key,
+        factors=learn(known, place.target, place.task, place.family), num_runs=len(inside), median_error=error,
     )  # fmt: skip
 
 
@@ -305,7 +324,7 @@ def cross_validate(
     rows = []
     for sample in samples:
         others = [other for other in samples if held_out_by(other) != held_out_by(sample)]
-        _, factors, _ = learn(others, sample.target, sample.task)
+        factors = learn(others, sample.target, sample.task, sample.family)
         before, after = (math.expm1(-sample.residual(used, sample.judged)) for used in ({}, factors))
         rows.append((sample, before, after))
     return rows
