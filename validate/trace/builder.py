@@ -68,7 +68,14 @@ def build_model(
     elif workload.gradient_checkpointing != "none":
         raise UnsupportedError(f"{workload.gradient_checkpointing} checkpointing cannot be traced", hint=None)
     if workload.method != "full":
-        if workload.gradient_checkpointing == "full":
+        if quantised:
+            import peft
+
+            # What the QLoRA recipe and TRL do: everything left unquantised becomes fp32.
+            model.is_loaded_in_4bit = True
+            checkpointed = workload.gradient_checkpointing == "full"
+            model = peft.prepare_model_for_kbit_training(model, use_gradient_checkpointing=checkpointed)
+        elif workload.gradient_checkpointing == "full":
             model.enable_input_require_grads()
         model = adapted(model, workload.method, workload.adapter, _task_type(workload, kind))
     return Built(model=model, config=hf_config, kind=kind)
