@@ -43,7 +43,7 @@ from validate.measurement import Measurement, outermost
 SHRINKAGE_RUNS = 3
 """Runs at which measurements and the answer around them weigh the same."""
 MIN_RUNS_TO_JUDGE = 4
-"""From here on a correction must have lowered the error of runs it was not learnt from, or it is dropped."""
+"""From here on a correction must have lowered the mean error of runs it was not learnt from, or it is dropped."""
 _SMALL_PART = 0.005
 """Share of the peak below which a part says nothing."""
 _MAX_LOG = math.log(4)
@@ -150,8 +150,9 @@ Factors = dict[Part, float]
 
 
 def learn(samples: Sequence[Sample], target: Target, task: str, family: str | None = None) -> Factors:
-    """Factors for ``target``: first from the runs of every family, from the outermost scope inward, then from those
-    of ``family`` alone. Each step takes the median of its runs, drawn towards what the step before had.
+    """Factors for ``target``: from the runs of every family, then from those of ``family`` alone.
+
+    Both go from the outermost scope inward; each step takes the median of its runs, drawn towards the step before.
     """
     factors: Factors = {}
     same_kind = [s for s in samples if s.task == task and (s.target.gpu == "cpu") == (target.gpu == "cpu")]
@@ -198,13 +199,13 @@ def calibrate(measurements: Iterable[Measurement], base: Calibration | None = No
         ]
         known = [sample for sample in samples if _speaks(sample, "all") == _speaks(inside[0], "all")]
         target = _target_at(inside[0].target, scope)
-        for family in (None, *sorted({sample.family for sample in inside})):
-            judged = [sample for sample in inside if family in (None, sample.family)]
-            place = _Place(scope=scope, key=key, task=task, family=family, target=target)
+        for only in (None, *sorted({sample.family for sample in inside})):
+            judged = [sample for sample in inside if only in (None, sample.family)]
+            place = _Place(scope=scope, key=key, task=task, family=only, target=target)
             held_out = _held_out(judged, known, place)
             correction = _correction(place, judged, known, held_out)
             corrections += [correction] if correction else []
-            if family is None:
+            if only is None:
                 used = held_out if correction else [(sample, {}) for sample in inside]
                 intervals += _intervals(scope, key, task, used, base or Calibration())
     made = {"date": datetime.now(UTC).date().isoformat(), "runs": len(samples)}
@@ -250,17 +251,21 @@ def _held_out(inside: Sequence[Sample], known: Sequence[Sample], place: _Place) 
     ]
 
 
-def _median_error(runs: Sequence[tuple[Sample, Factors]]) -> float:
-    return statistics.median(abs(math.expm1(-sample.residual(factors, sample.judged))) for sample, factors in runs)
+def _errors(runs: Sequence[tuple[Sample, Factors]]) -> list[float]:
+    """Absolute relative error of each corrected peak."""
+    return [abs(math.expm1(-sample.residual(factors, sample.judged))) for sample, factors in runs]
 
 
 def _correction(
     place: _Place, inside: Sequence[Sample], known: Sequence[Sample], held_out: Sequence[tuple[Sample, Factors]]
 ) -> Correction | None:
     shapes = len({sample.shape for sample in inside})
-    error = _median_error(held_out) if shapes >= MIN_RUNS_TO_JUDGE else None
-    if error is not None and error >= _median_error([(sample, {}) for sample in inside]):
-        return None
+    error = None
+    if shapes >= MIN_RUNS_TO_JUDGE:
+        errors = _errors(held_out)
+        if statistics.mean(errors) >= statistics.mean(_errors([(sample, {}) for sample in inside])):
+            return None
+        error = statistics.median(errors)
     return Correction(
         tier=Tier.ANALYTIC, task=place.task, family=place.family, scope=place.scope, key=place.key,
         factors=learn(known, place.target, place.task, place.family), num_runs=len(inside), median_error=error,

@@ -59,7 +59,9 @@ class Campaign:
     environment: Environment
     store: Store
     command: str
-    calibration: Calibration | None
+    calibration: Calibration
+    uses_own: bool = True
+    """False: intervals as shipped, and nothing learnt here is applied."""
     out: Path | None = None
     with_trace: bool = True
     silence_s: float = 300.0
@@ -116,7 +118,7 @@ class Campaign:
         """Compute the user's calibration file anew from everything in the store."""
         learnt = calibrate(self.store.all(), load(DEFAULT_FILE))
         save(learnt, user_file())
-        if self.calibration is not None:
+        if self.uses_own:
             self.calibration = load()
 
 
@@ -137,7 +139,7 @@ def open_campaign(
         environment = detect("cpu")
     return Campaign(
         device=chosen, environment=environment, store=store, command=command,
-        calibration=load() if calibrated else None, out=out,
+        calibration=load() if calibrated else load(DEFAULT_FILE), uses_own=calibrated, out=out,
     )  # fmt: skip
 
 

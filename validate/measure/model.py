@@ -157,7 +157,12 @@ def _trainable(model: Any, workload: TrainingWorkload) -> nn.Module:
         for layer in _layers(model)[: workload.frozen_layers]:
             layer.requires_grad_(False)
         return model  # type: ignore[no-any-return]
-    if workload.gradient_checkpointing != "none":
+    checkpointed = workload.gradient_checkpointing != "none"
+    if workload.weight_dtype in QUANTISED:
+        import peft
+
+        model = peft.prepare_model_for_kbit_training(model, use_gradient_checkpointing=checkpointed)
+    elif checkpointed:
         model.enable_input_require_grads()
     return adapted(model, method, workload.adapter, _task_type(model))  # type: ignore[no-any-return]
 
