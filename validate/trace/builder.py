@@ -112,6 +112,9 @@ def _auto_class(config: Mapping[str, Any], objective: str) -> tuple[Any, str, An
             f"the installed transformers {transformers.__version__} does not know {model_type!r}",
             hint="the analytic tier needs no transformers",
         ) from error
+    for name in ("pad_token_id", "decoder_start_token_id"):
+        if getattr(hf_config, name, None) is None and (hf_config.is_encoder_decoder or objective != "sft"):
+            setattr(hf_config, name, 0)
     mappings = (
         ("encoder-decoder", auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING, transformers.AutoModelForSeq2SeqLM),
         ("encoder", auto.MODEL_FOR_MASKED_LM_MAPPING, transformers.AutoModelForMaskedLM),
