@@ -40,6 +40,7 @@ FOLDER = click.Path(file_okay=False, path_type=Path)
 @click.option("--checkpoint", type=FOLDER, help="Load real weights instead of random ones.")
 @click.option("--snapshot", type=FILE, help="Keep the CUDA allocator's history in this file.")
 @click.option("--no-trace", is_flag=True, help="Predict by formula alone.")
+@click.option("--probe", is_flag=True, help="Measure constants of the card instead: context, workspaces, kernels.")
 @click.option("--json", "as_json", is_flag=True, help="The measurement and its comparison as JSON.")
 @click.pass_context
 def command(ctx: click.Context, /, **values: Any) -> int:
@@ -49,9 +50,39 @@ def command(ctx: click.Context, /, **values: Any) -> int:
     """
     if ctx.invoked_subcommand is not None:
         return int(ExitCode.OK)
+    if values["probe"]:
+        return _run_probes(values)
     if values["suite"] is not None:
         return _run_suite(values)
     return _run_one(values)
+
+
+def _run_probes(values: dict[str, Any]) -> int:
+    import json
+    from dataclasses import asdict
+    from datetime import UTC, datetime
+
+    from validate.measure.protocol import run_probes
+
+    campaign = _campaign(values)
+    with _progress() as say:
+        say("probing")
+        found = run_probes(campaign.device)
+    document = {
+        "environment": asdict(campaign.environment), "command": campaign.command,
+        "made_at": datetime.now(UTC).isoformat(), "probes": found,
+    }  # fmt: skip
+    text = json.dumps(document, indent=1)
+    click.echo(text)
+    if campaign.out is not None:
+        from tui.cli.output import save
+
+        campaign.out.mkdir(parents=True, exist_ok=True)
+        save(
+            campaign.out / f"{campaign.environment.gpu_id}-{campaign.environment.fingerprint}.probes.json",
+            text + "\n",
+        )
+    return int(ExitCode.OK)
 
 
 def _campaign(values: dict[str, Any]) -> Campaign:
@@ -124,7 +155,7 @@ def _spec(values: dict[str, Any], campaign: Campaign) -> tuple[RunSpec, Any]:
 _OWN_OPTIONS = frozenset(
     {
         "device", "suite", "max_minutes", "out", "memory_limit", "runner", "steps", "checkpoint", "snapshot",
-        "no_trace", "as_json",
+        "no_trace", "as_json", "probe",
     }
 )  # fmt: skip
 

@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 import validate
-from planner.errors import UnsupportedError
+from planner.errors import EnvironmentProblemError, UnsupportedError
 from validate import oom
 from validate.measure.spec import Outcome, PhaseReading, RunFacts, RunResult, RunSpec, refuse_unmeasured
 
@@ -63,6 +63,24 @@ def run(
             finally:
                 _stop(child)
         return _result(child.returncode, heard, ended, errors, time.monotonic() - began)
+
+
+def run_probes(device: str, timeout_s: float = 300.0) -> dict[str, Any]:
+    """Constants of this card and software (``validate.measure.probes``), measured in a fresh process."""
+    with tempfile.TemporaryDirectory(prefix="plan-probe-") as folder:
+        report = Path(folder, "probes.json")
+        command = [sys.executable, "-m", "validate.measure.probes", str(report), device]
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=timeout_s, env=_child_environment(), check=False
+            )
+        except subprocess.TimeoutExpired:
+            raise EnvironmentProblemError(f"the probes took longer than {timeout_s:.0f} s") from None
+        if not report.exists():
+            last = " ".join(done.stderr.split()[-30:])
+            raise EnvironmentProblemError(f"the probes failed: {last}")
+        found: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
+        return found
 
 
 def _command(spec: RunSpec, spec_path: Path, report_path: Path) -> list[str]:
