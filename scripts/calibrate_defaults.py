@@ -8,28 +8,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from planner.calibration import DEFAULT_FILE, USER_FILE_VARIABLE, Calibration, Interval, family, framework
-from planner.quantity import Quantity, Tier
-from planner.request import PlanRequest
+from planner.calibration import DEFAULT_FILE, USER_FILE_VARIABLE, Calibration, Interval
+from planner.quantity import Tier
 from validate.bench import Prediction, predict
 from validate.calibrate import save
-from validate.cases import Case, read_cases
+from validate.cases import read_cases
 from validate.conformal import COVERAGE
-from validate.defaults import Defaults, Residual, defaults
-from validate.memory_cases import express
+from validate.defaults import Defaults, defaults, residuals_of
 
-QUANTITIES = {
-    "allocated_peak": Quantity.ALLOCATED,
-    "active_peak": Quantity.ACTIVE,
-    "reserved_peak": Quantity.RESERVED,
-    "device_used_peak": Quantity.DEVICE,
-}
 SECTION = Path("docs/accuracy/intervals.md")
 
 
@@ -47,7 +38,7 @@ def main() -> None:
         (Tier.ANALYTIC, (predict(case, Tier.ANALYTIC) for case in cases)),
         (Tier.TRACE, _predictions(arguments.trace)),
     ):
-        residuals = list(_residuals(cases, predictions))
+        residuals = list(residuals_of(cases, predictions))
         for task in ("train", "serve"):
             of_task = [residual for residual in residuals if residual.task == task]
             if of_task:
@@ -71,30 +62,6 @@ def _predictions(path: Path | None) -> Iterable[Prediction]:
     for line in path.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
         yield Prediction(id=row["id"], predicted=row["predicted"])
-
-
-def _residuals(cases: Iterable[Case], predictions: Iterable[Prediction]) -> Iterable[Residual]:
-    by_id = {case.id: case for case in cases}
-    for prediction in predictions:
-        case = by_id[prediction.id]
-        quantity = QUANTITIES.get(case.measured.quantity)
-        if quantity is None or not prediction.predicted:
-            continue
-        memory_case = express(case)
-        request = PlanRequest(
-            model=memory_case.architecture.name, workload=memory_case.request.workload,
-            parallelism=memory_case.parallelism,
-        )  # fmt: skip
-        yield Residual(
-            task=request.task, family=family(request), framework=framework(request), quantity=quantity,
-            source=publication(case.source), model=memory_case.architecture.name,
-            log_ratio=math.log(case.measured.value / prediction.predicted),
-        )  # fmt: skip
-
-
-def publication(source: str) -> str:
-    """Owner and repository of a source: what shares a script and its unknowns."""
-    return "/".join(source.removeprefix("https://github.com/").split("@")[0].split("/")[:2])
 
 
 def _section(found: Iterable[tuple[Tier, Defaults]], num_cases: int) -> str:

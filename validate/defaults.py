@@ -9,11 +9,17 @@ share are widened by one factor each until they hold it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+import statistics
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from planner import calibration
 from planner.calibration import Interval
 from planner.quantity import Quantity, Tier
+from planner.request import PlanRequest
+from validate.bench import Prediction
+from validate.calibrate import SHRINKAGE_RUNS
+from validate.cases import Case
 from validate.conformal import COVERAGE, Band, enough, split_conformal
 
 MIN_RUNS = 3
@@ -22,6 +28,13 @@ LEAST_HALF_WIDTH = 0.01
 """Published figures are printed to three digits; no band is claimed narrower."""
 _UNKNOWN = Band(low=math.log(0.70), high=math.log(1.50))
 _FACTORS = tuple(1 + step / 20 for step in range(61))
+
+_QUANTITIES = {
+    "allocated_peak": Quantity.ALLOCATED,
+    "active_peak": Quantity.ACTIVE,
+    "reserved_peak": Quantity.RESERVED,
+    "device_used_peak": Quantity.DEVICE,
+}
 
 Key = tuple[str | None, str | None, Quantity | None]
 """Family, framework, counter; None: any."""
@@ -61,6 +74,34 @@ class Defaults:
 
     intervals: tuple[Interval, ...]
     coverage: tuple[Coverage, ...] = field(default=())
+
+
+def residuals_of(cases: Iterable[Case], predictions: Iterable[Prediction]) -> Iterator[Residual]:
+    """Memory peaks that were both published and predicted."""
+    from validate.memory_cases import express
+
+    by_id = {case.id: case for case in cases}
+    for prediction in predictions:
+        case = by_id[prediction.id]
+        quantity = _QUANTITIES.get(case.measured.quantity)
+        if quantity is None or not prediction.predicted:
+            continue
+        memory_case = express(case)
+        request = PlanRequest(
+            model=memory_case.architecture.name, workload=memory_case.request.workload,
+            parallelism=memory_case.parallelism,
+        )  # fmt: skip
+        yield Residual(
+            task=request.task, family=calibration.family(request),
+            framework=calibration.framework(request), quantity=quantity,
+            source=publication(case.source), model=memory_case.architecture.name,
+            log_ratio=math.log(case.measured.value / prediction.predicted),
+        )  # fmt: skip
+
+
+def publication(source: str) -> str:
+    """Owner and repository of a source: what shares a script and its unknowns."""
+    return "/".join(source.removeprefix("https://github.com/").split("@")[0].split("/")[:2])
 
 
 def keys_of(residual: Residual) -> tuple[Key, ...]:
@@ -206,3 +247,24 @@ def _interval(key: Key, band: Band, inside: Sequence[Residual], tier: Tier, task
         low_ratio=math.exp(band.low), high_ratio=math.exp(band.high), num_runs=len(inside),
         num_sources=len({residual.source for residual in inside}),
     )  # fmt: skip
+
+
+def left_out_models(residuals: Sequence[Residual]) -> list[tuple[Residual, float]]:
+    """Each residual of a publication, and what is left of it after learning from the publication's other models.
+
+    One factor on the whole peak, drawn towards 1 as ``validate.calibrate`` draws it: published rows do not tell
+    the parts of a peak apart.
+    """
+    rows = []
+    for residual in residuals:
+        others = [
+            other.log_ratio
+            for other in residuals
+            if (other.source, other.family, other.quantity)
+            == (residual.source, residual.family, residual.quantity)
+            and other.model != residual.model
+        ]
+        weight = len(others) / (len(others) + SHRINKAGE_RUNS)
+        learnt = weight * statistics.median(others) if others else 0.0
+        rows.append((residual, residual.log_ratio - learnt))
+    return rows
