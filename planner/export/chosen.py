@@ -8,8 +8,9 @@ from hardware_db.gpu import Gpu
 from planner.answer import named_gpu
 from planner.errors import RequestError, UnsupportedError
 from planner.model import registry
+from planner.rental import GPUS_PER_MACHINE
 from planner.request import Parallelism, PlanRequest, ServingWorkload, TrainingWorkload
-from planner.spread import GPUS_PER_MACHINE, spread_over
+from planner.spread import spread_over
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
