@@ -315,9 +315,9 @@ def test_a_registered_config_means_the_same_to_transformers(entry: RegistryEntry
 
 
 @pytest.mark.parametrize(
-    "model_type", ["llama", "mistral", "qwen2", "qwen3", "gemma", "mixtral", "gpt_oss", "glm"]
+    "model_type", ["llama", "mistral", "qwen2", "qwen3", "gemma", "mixtral", "gpt_oss", "glm", "smollm3"]
 )
-def test_heads_a_config_leaves_out_are_those_of_its_class(model_type: str) -> None:
+def test_what_a_config_leaves_out_is_that_of_its_class(model_type: str) -> None:
     sizes = SMALL | {
         "hidden_size": 128,
         "num_attention_heads": 64,
