@@ -18,7 +18,7 @@ from planner.economics.spot import SpotRisk
 from planner.errors import ExitCode, RequestError, UnsupportedError
 from planner.request import HardwareWish
 from planner.units import SECONDS_PER_HOUR, parse_count
-from tui.cli.options import FLOAT, INT, USD, request_options
+from tui.cli.options import FLOAT, INT, USD, RequestCommand, request_options
 from tui.cli.output import report_warnings
 from tui.render import costs
 from tui.render.listing import render
@@ -46,7 +46,7 @@ def _terms_options(command: Any) -> Any:
     return command
 
 
-@click.command("cost")
+@click.command("cost", cls=RequestCommand)
 @click.option("--hours", type=FLOAT, help="Hours of undisturbed work.")
 @click.option("--epochs", type=INT, default=1, show_default=True, help="Passes over --tokens.")
 @click.option("--tokens-per-s", type=FLOAT, help="Speed of the whole job where no --model is named.")

@@ -8,13 +8,13 @@ from typing import Any
 import click
 
 from planner.errors import RequestError
-from tui.cli.options import Word, request_options
+from tui.cli.options import RequestCommand, Word, request_options
 from tui.cli.output import save
 
 TARGETS = ("accelerate", "deepspeed", "trl", "axolotl", "vllm", "sglang", "skypilot", "dstack", "slurm")
 
 
-@click.command(short_help="Write the files that run a plan: accelerate, TRL, vLLM, SkyPilot…")
+@click.command(cls=RequestCommand, short_help="Write the files that run a plan: accelerate, TRL, vLLM, SkyPilot…")
 @request_options
 @click.option("--to", "target", type=Word(TARGETS), required=True, help="Whose files to write.")
 @click.option(

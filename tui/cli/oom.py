@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from planner.errors import ExitCode, RequestError
-from tui.cli.options import request_options
+from tui.cli.options import RequestCommand, request_options
 from tui.cli.output import report_warnings
 
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -17,7 +17,7 @@ MAX_LOG_BYTES = 50_000_000
 _ANY_REQUEST = ("model", "params")
 
 
-@click.command
+@click.command(cls=RequestCommand)
 @click.argument("log", required=False, type=FILE)
 @request_options
 @click.option("--json", "as_json", is_flag=True, help="The diagnosis as JSON.")

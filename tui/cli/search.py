@@ -11,14 +11,14 @@ import click
 
 from planner.errors import EnvironmentProblemError, ExitCode, RequestError
 from planner.request import PlanRequest, ServingWorkload, TrainingWorkload
-from tui.cli.options import COUNT, FLOAT, INT, USD, Word, request_options
+from tui.cli.options import COUNT, FLOAT, INT, USD, RequestCommand, Word, request_options
 from tui.cli.output import report_warnings
 
 TOP = 10
 MAX_SHOWN = 1000
 
 
-@click.command(short_help="The cheapest, fastest or roomiest plan over every offer.")
+@click.command(cls=RequestCommand, short_help="The cheapest, fastest or roomiest plan over every offer.")
 @request_options
 @click.option(
     "--by", "objective", type=Word(("cost", "time", "headroom")), default="cost", help="What to rank by."

@@ -10,7 +10,7 @@ import click
 
 from planner.errors import ExitCode, RequestError
 from planner.units import parse_bytes
-from tui.cli.options import FLOAT, INT, request_options
+from tui.cli.options import FLOAT, INT, RequestCommand, request_options
 from tui.cli.output import report_warnings, save
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _OWN = (
 )  # fmt: skip
 
 
-@click.command
+@click.command(cls=RequestCommand)
 @request_options
 @click.option("--steps", type=INT, help="Optimizer steps to run; 3 where batches are equal.")
 @click.option("--script", metavar="FILE.py::FUNCTION", help="Trace your own step (docs/trace.md).")

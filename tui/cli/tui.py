@@ -10,7 +10,7 @@ import click
 
 from planner.errors import EnvironmentProblemError, RequestError
 from planner.request import PlanRequest
-from tui.cli.options import INT, request_options
+from tui.cli.options import INT, RequestCommand, request_options
 from tui.request_builder import build_one
 from tui.request_file import load
 
@@ -18,7 +18,7 @@ DEFAULT_MODEL = "meta-llama/Llama-3.1-8B"
 DEFAULT_PORT = 8000
 
 
-@click.command
+@click.command(cls=RequestCommand)
 @request_options
 @click.option("--request", "saved", type=click.Path(dir_okay=False, path_type=Path), help="Reopen a request file.")
 @click.option("--web", is_flag=True, help="Serve the app to a browser on this machine.")
