@@ -7,6 +7,7 @@ import os
 import shlex
 import signal
 import sys
+from contextlib import suppress
 from typing import ClassVar
 
 from textual import work
@@ -37,6 +38,12 @@ def outcome(code: int) -> str:
         return MEANINGS[ExitCode(code)]
     except (ValueError, KeyError):
         return f"ended with exit code {code}"
+
+
+def end_group(leader: int) -> None:
+    """End whatever a child of ours and its own children left running."""
+    with suppress(ProcessLookupError):
+        os.killpg(leader, signal.SIGKILL)
 
 
 class RunScreen(ModalScreen[None]):
@@ -79,11 +86,18 @@ class RunScreen(ModalScreen[None]):
             start_new_session=True,
         )  # fmt: skip
         assert self.child.stdout is not None
-        async for line in self.child.stdout:
-            output.write(line.decode(errors="replace").rstrip())
-        code = await self.child.wait()
-        self.child = None
+        shown = asyncio.create_task(self._show_lines(self.child.stdout))
+        try:
+            code = await self.child.wait()
+        finally:
+            end_group(self.child.pid)
+            self.child = None
+        await shown
         state.update(f"{arguments[1]}: {outcome(code)}")
+
+    async def _show_lines(self, stream: asyncio.StreamReader) -> None:
+        async for line in stream:
+            self.query_one(RichLog).write(line.decode(errors="replace").rstrip())
 
     def action_cancel(self) -> None:
         if self.child is not None and self.child.returncode is None:
