@@ -129,7 +129,8 @@ class KnobList(VerticalScroll, can_focus=True):
             return
         self._offer(lambda: knob.turn(self.request, direction))
 
-    def action_edit(self) -> None:
+    async def action_edit(self) -> None:
+        """Open an editor below the knob; it has the keys before the next one is read."""
         knob = self._line(self.current).knob
         if knob.key == "model":
             self.post_message(self.PickModel())
@@ -138,8 +139,8 @@ class KnobList(VerticalScroll, can_focus=True):
             self.editor = Input(
                 value=knob.text(self.request), compact=True, classes="knob-editor", select_on_focus=True
             )
-            self.mount(self.editor, after=self._line(knob.key))
-            self.editor.focus()
+            await self.mount(self.editor, after=self._line(knob.key))
+            self.screen.set_focus(self.editor)
 
     def _offer(self, change: object) -> bool:
         try:
@@ -165,15 +166,15 @@ class KnobList(VerticalScroll, can_focus=True):
 
     def close_editor(self) -> None:
         if self.editor is not None:
+            self.screen.set_focus(self)
             self.editor.remove()
             self.editor = None
-            self.focus()
 
-    def on_click(self, event: Click) -> None:
+    async def on_click(self, event: Click) -> None:
         widget = event.widget
         if isinstance(widget, KnobLine):
             self.focus()
             if widget.knob.key == self.current:
-                self.action_edit()
+                await self.action_edit()
             else:
                 self.select(widget.knob.key)
