@@ -17,6 +17,7 @@ from planner.memory.sharding import Shares, bucket_term
 from planner.memory.step import adapter_dtype
 from planner.memory.tape import ELEMENT_BYTES
 from planner.memory.terms.adapters import Trained, adapter_terms
+from planner.memory.terms.objectives import frozen_copies, objective_rule
 from planner.memory.terms.optimizer import (
     OptimizerRule,
     TrainedTensors,
@@ -31,6 +32,9 @@ from planner.request import TrainingWorkload
 _GRADIENTS = Citation(
     title="PyTorch: gradients have the dtype of their parameter",
     url="https://docs.pytorch.org/docs/stable/notes/autograd.html",
+)
+_REFERENCE = Citation(
+    title="TRL: a frozen copy of the model answers as reference", url="https://huggingface.co/docs/trl/dpo_trainer"
 )
 _NO_SYNC = Citation(
     title="FSDP: accumulation without synchronisation keeps whole gradients on every rank",
@@ -84,6 +88,9 @@ def resident(
         *(_divided(term, share.parameters) for term in weight_terms(architecture, fmt.name, plain, spread)),
         *(_divided(term, share.parameters * share.tp * share.pp) for term in adapter_terms(parts, own, plain)),
     ]
+    copies = frozen_copies(workload, objective_rule(workload))
+    if copies:
+        loaded.append(_frozen_models(architecture, plain, share, copies))
     if not share.parameters_on_gpu:
         loaded = [replace(term, size_bytes=0 * term.size_bytes) for term in loaded]
     tensors = _tensors(architecture, workload, parts, own, share)
@@ -111,6 +118,19 @@ def resident(
         kept_gradients=kept,
         tensors=tensors,
         rule=rule,
+    )
+
+
+def _frozen_models(architecture: ModelArchitecture, dtype: str, share: Shares, copies: int) -> MemoryTerm:
+    element = ELEMENT_BYTES[dtype]
+    ways = share.parameters * share.tp * share.pp
+    return MemoryTerm(
+        kind="weights",
+        label="reference and reward models",
+        size_bytes=ceil_div(copies * architecture.params_total * element, ways),
+        formula="copies × P × b / ways",
+        inputs={"copies": copies, "P": architecture.params_total, "b": element},
+        source=_REFERENCE,
     )
 
 

@@ -18,10 +18,11 @@ from planner.memory.blocks.quirks import quirks
 from planner.memory.blocks.setting import AdapterBranch, AttentionKernel, Setting
 from planner.memory.blocks.tail import Tail, tail
 from planner.memory.frameworks import FrameworkTraits, LossKernel
-from planner.memory.ops import Int, ceil_div, maximum
+from planner.memory.ops import Int, ceil_div, maximum, minimum
 from planner.memory.sharding import Shares
 from planner.memory.tape import ELEMENT_BYTES, Tape, TapeMemory, Tensor
 from planner.memory.terms.adapters import LOW_RANK, is_target
+from planner.memory.terms.objectives import Objective, objective_rule
 from planner.memory.versions import dequantises_to_fp16, peft_follows_base, saves_quantised_inputs, year
 from planner.model.architecture import (
     LatentAttention,
@@ -243,39 +244,63 @@ def run_step(
     share: Shares,
 ) -> StepMemory:
     """Run every kind of layer once, and the end of the model."""
-    full = workload.method == "full"
-    prompted = workload.method in PROMPT_METHODS
-    checkpointed = workload.gradient_checkpointing != "none"
-    input_grad = full or prompted or (checkpointed and traits.input_gradients and workload.method != "layernorm")
-    prompted_layers = workload.method in ("adaption-prompt", "llama-adapter-v2")
+    rule = objective_rule(workload)
+    decoder = setting
+    if architecture.kind == "encoder-decoder" and workload.target_seq_len is not None:
+        decoder = replace(setting, seq=ceil_div(workload.target_seq_len, share.cp))
     runs: list[BlockRun] = []
-    left_frozen = workload.frozen_layers
     for index, group in enumerate(architecture.groups):
+        shape = setting if group.stack == "encoder" else decoder
         count: Int = ceil_div(group.count, share.pp)
-        if index == 0 and left_frozen:
-            count = maximum(count - left_frozen, 0)
-            input_grad = False
-        if prompted_layers and index == 0:
-            count = maximum(count - FIRST_ADAPTED_LAYER, 0)
-            if workload.method == "llama-adapter-v2":
-                plain = _run_block(architecture, group, workload, traits, setting, FIRST_ADAPTED_LAYER, True)
-                runs.append(plain)
-        if prompted_layers:
-            setting = replace(setting, prompt_tokens=PROMPT_TOKENS)
-        if not input_grad and index == 0:
-            runs.append(_run_block(architecture, group, workload, traits, setting, 1, False))
-            count = maximum(count - 1, 0)
-        runs.append(_run_block(architecture, group, workload, traits, setting, count, True))
+        for part, needs_grad, prompt_tokens in _parts(workload, traits, count, first=index == 0):
+            local = replace(shape, prompt_tokens=prompt_tokens)
+            runs.append(_run_block(architecture, group, workload, traits, local, part, needs_grad))
     end = tail(
         architecture,
-        setting,
+        decoder,
         x_needs_grad=True,
-        head_trained=full or "lm_head" in workload.adapter.modules_to_save,
+        head_trained=workload.method == "full" or "lm_head" in workload.adapter.modules_to_save,
         head_dtype=setting.stream_dtype,
+        labels=rule.labels,
+        rows=_logit_rows(workload, decoder, rule),
+        selects=rule.labels is not None or rule.completion_logits_only,
         kernel=_loss_kernel(workload, traits),
     )
-    stream = setting.tokens * architecture.hidden_size * ELEMENT_BYTES[setting.stream_dtype]
+    stream = decoder.tokens * architecture.hidden_size * ELEMENT_BYTES[setting.stream_dtype]
     return StepMemory(runs=tuple(runs), tail=end, stream_bytes=stream)
+
+
+def _parts(
+    workload: TrainingWorkload, traits: FrameworkTraits, count: Int, *, first: bool
+) -> list[tuple[Int, bool, int]]:
+    """How ``count`` layers divide: (layers, does their input need a gradient, prompt tokens attended to).
+
+    Frozen leading layers keep nothing. The first layer of an adapter run keeps less, as nothing before it is
+    trained, unless checkpointing made the embedding's output require gradients.
+    """
+    prompted = workload.method in ("adaption-prompt", "llama-adapter-v2")
+    tokens = PROMPT_TOKENS if prompted else 0
+    parts: list[tuple[Int, bool, int]] = []
+    if first and prompted:
+        count = maximum(count - FIRST_ADAPTED_LAYER, 0)
+        if workload.method == "llama-adapter-v2":
+            parts.append((FIRST_ADAPTED_LAYER, True, 0))
+    if first and workload.frozen_layers:
+        count = maximum(count - workload.frozen_layers, 0)
+    if first and not _input_needs_grad(workload, traits):
+        parts.append((1, False, tokens))
+        count = maximum(count - 1, 0)
+    parts.append((count, True, tokens))
+    return parts
+
+
+def _input_needs_grad(workload: TrainingWorkload, traits: FrameworkTraits) -> bool:
+    if workload.frozen_layers:
+        return False
+    if workload.method == "full" or workload.method in PROMPT_METHODS:
+        return True
+    checkpointed = workload.gradient_checkpointing != "none"
+    return checkpointed and traits.input_gradients and workload.method != "layernorm"
 
 
 def _run_block(
@@ -293,7 +318,7 @@ def _run_block(
     x = tape.input(
         "hidden states", setting.tokens * width, setting.stream_dtype, needs_grad=needs_grad, external=checkpointed
     )
-    output = _program(architecture, traits)(tape, x, group, architecture, setting)
+    output = block_program(architecture, traits)(tape, x, group, architecture, setting)
     return BlockRun(
         count=count,
         memory=tape.run(output),
@@ -302,10 +327,22 @@ def _run_block(
     )
 
 
-def _program(architecture: ModelArchitecture, traits: FrameworkTraits) -> BlockProgram:
+def block_program(architecture: ModelArchitecture, traits: FrameworkTraits) -> BlockProgram:
+    """The program of one layer, by whose modelling code runs."""
     if traits.program == "litgpt":
         return litgpt_block
     return encoder_block if architecture.kind == "encoder" else transformer_block
+
+
+def _logit_rows(workload: TrainingWorkload, setting: Setting, rule: Objective) -> Int:
+    """Tokens whose logits are computed."""
+    if rule.labels is not None:
+        return setting.batch
+    if rule.completion_logits_only:
+        return setting.batch * minimum(workload.completion_len + 1, setting.seq)
+    if workload.target_seq_len is not None:
+        return setting.batch * workload.target_seq_len
+    return setting.tokens
 
 
 def _loss_kernel(workload: TrainingWorkload, traits: FrameworkTraits) -> LossKernel:
@@ -313,4 +350,4 @@ def _loss_kernel(workload: TrainingWorkload, traits: FrameworkTraits) -> LossKer
         return "chunked"
     if workload.loss == "fused":
         return "fused"
-    return traits.loss_kernel
+    return objective_rule(workload).loss_kernel or traits.loss_kernel

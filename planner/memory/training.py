@@ -6,7 +6,7 @@ largest of them, never a sum of maxima.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hardware_db.gpu import Gpu
 from planner.citation import Citation
@@ -14,15 +14,18 @@ from planner.dtypes import weight_format
 from planner.errors import UnsupportedError
 from planner.memory.blocks.litgpt import litgpt_view
 from planner.memory.blocks.operators import AUTOGRAD
+from planner.memory.blocks.setting import Setting
 from planner.memory.breakdown import MemoryBreakdown, MemoryTerm, PhaseBreakdown
 from planner.memory.frameworks import FrameworkTraits, framework_traits
 from planner.memory.ops import Int, maximum, where
+from planner.memory.passes import evaluation_terms, forward_only_bytes, generation_terms
 from planner.memory.resident import Resident, resident
 from planner.memory.runtime import context_terms, slack_term
 from planner.memory.sharding import Shares, Units, gathered_term, reduction_term, shares, units
 from planner.memory.step import StepMemory, build_setting, run_step
 from planner.memory.tape import ELEMENT_BYTES
-from planner.memory.terms.adapters import trained
+from planner.memory.terms.adapters import Trained, trained
+from planner.memory.terms.objectives import Objective, objective_rule, with_objective
 from planner.memory.terms.optimizer import optimizer_step_term
 from planner.model.architecture import ModelArchitecture
 from planner.request import Parallelism, TrainingWorkload
@@ -51,6 +54,8 @@ def training_breakdown(
             hint="use method qlora, which trains adapters on the quantised weights, or 16-bit weights",
         )
     traits = framework_traits(workload)
+    rule = objective_rule(workload)
+    workload = with_objective(workload, rule)
     if traits.program == "litgpt":
         architecture = litgpt_view(architecture)
     share = shares(parallelism)
@@ -62,11 +67,13 @@ def training_breakdown(
         share=share,
         held=resident(
             architecture, workload, traits, setting, fmt, share,
-            trained(architecture, workload.method, workload.adapter), gpu,
+            _with_value_model(trained(architecture, workload.method, workload.adapter), rule), gpu,
         ),
         step=run_step(architecture, workload, traits, setting, share),
         unit=units(architecture, fmt, setting.stream_dtype, share.tp),
         gradient_element=ELEMENT_BYTES[setting.stream_dtype],
+        setting=setting,
+        rule=rule,
     )  # fmt: skip
     context = context_terms(gpu, num_gpus=parallelism.num_gpus)
     return MemoryBreakdown(
@@ -75,6 +82,13 @@ def training_breakdown(
             for name, terms in job.phases().items()
         )
     )
+
+
+def _with_value_model(parts: Trained, rule: Objective) -> Trained:
+    """PPO trains a value model as large as the policy beside it."""
+    if rule.trained_copies == 0:
+        return parts
+    return replace(parts, added=parts.added + rule.trained_copies * (parts.added + parts.base))
 
 
 def _phase(
@@ -104,6 +118,8 @@ class _Job:
     step: StepMemory
     unit: Units
     gradient_element: int
+    setting: Setting
+    rule: Objective
 
     def phases(self) -> dict[str, list[MemoryTerm]]:
         """Live terms of each moment."""
@@ -113,6 +129,10 @@ class _Job:
                 "load": list(self.held.loaded),
                 "forward": [*static, _working("forward temporaries", self._inference_bytes()), *self._gathered(2)],
             }
+        return self._step_phases(static) | self._other_phases(static)
+
+    def _step_phases(self, static: list[MemoryTerm]) -> dict[str, list[MemoryTerm]]:
+        """Moments of one optimizer step."""
         kept, outputs = self._kept(), self._outputs()
         return {
             "load": list(self.held.loaded),
@@ -139,13 +159,44 @@ class _Job:
             ],
         }  # fmt: skip
 
+    def _other_phases(self, static: list[MemoryTerm]) -> dict[str, list[MemoryTerm]]:
+        """Passes without gradients inside the process: rollouts and evaluation. Never summed with the step."""
+        phases: dict[str, list[MemoryTerm]] = {}
+        if self.rule.rollouts:
+            work = self.workload
+            prompt = maximum(work.seq_len - work.completion_len, 1)
+            phases["rollout"] = [
+                *static, *self._gathered(2),
+                *generation_terms(
+                    self.architecture, self.setting, self.traits,
+                    sequences=work.batch_size * work.gradient_accumulation_steps,
+                    prompt_tokens=prompt, new_tokens=work.completion_len,
+                ),
+            ]  # fmt: skip
+        if self.workload.evaluation is not None:
+            phases["evaluation"] = [
+                *static, *self._gathered(2),
+                *evaluation_terms(
+                    self.architecture, self.workload, self.workload.evaluation, self.setting, self.traits
+                ),
+            ]  # fmt: skip
+        return phases
+
+    def _reference_bytes(self) -> Int:
+        """A reference model's forward pass while the trained pass's activations are alive."""
+        if not self.rule.reference_pass:
+            return 0
+        return forward_only_bytes(self.architecture, self.setting, self.traits, logit_rows=self.setting.tokens)
+
     def slack(self) -> dict[str, Int]:
         """Bytes of freed blocks that later requests of the same step cannot use, by phase."""
         tail = self.step.tail
         keeps = self.traits.keeps_outputs or self.workload.keep_outputs
         stranded = 0 if keeps and tail.returns_stranded else tail.stranded_bytes
-        pools = where(self.share.parameters > 1, self.unit.root_bytes + 2 * self.unit.block_bytes, 0)
-        return dict.fromkeys(("forward", "backward", "end of backward"), pools) | {
+        lists = self.held.rule.list_temporaries * self.held.tensors.num_params
+        churn = lists * ELEMENT_BYTES[self.held.tensors.dtype] // 4
+        pools = churn + where(self.share.parameters > 1, self.unit.root_bytes + 2 * self.unit.block_bytes, 0)
+        return dict.fromkeys(("forward", "backward", "end of backward", "optimizer step"), pools) | {
             "loss backward": pools + stranded
         }
 
@@ -189,7 +240,10 @@ class _Job:
 
     def _forward_bytes(self) -> Int:
         tail = self.step.tail.memory.forward_peak_bytes
-        return maximum(self.step.forward_extra_bytes, tail) + self.step.held_bytes
+        highest = maximum(
+            self.step.forward_extra_bytes, tail, self._reference_bytes() + self.step.tail.logits_bytes
+        )
+        return highest + self.step.held_bytes
 
     def _inference_bytes(self) -> Int:
         """A forward pass without autograd: one layer's temporaries, or the logits."""

@@ -20,9 +20,13 @@ def adapted_linear(tape: Tape, x: Tensor, module: Linear, setting: Setting, *, s
     in_features = module.in_features // setting.tp if shards == "in" else module.in_features
     out_features = module.out_features // setting.tp if shards == "out" else module.out_features
     rows = x.elements // in_features
-    base = _base(tape, x, module, setting, in_features * out_features, rows * out_features)
     branch = setting.adapter
-    if branch is None or not branch.applies(module):
+    applies = branch is not None and branch.applies(module)
+    if branch is not None and applies and branch.kind == "ia3" and is_feed_forward(module):
+        x = _ia3_input(tape, x, in_features, branch.dtype)
+        applies = False
+    base = _base(tape, x, module, setting, in_features * out_features, rows * out_features)
+    if branch is None or not applies:
         return base
     outer, tape.kind = tape.kind, "adapter"
     try:
@@ -35,6 +39,20 @@ def adapted_linear(tape: Tape, x: Tensor, module: Linear, setting: Setting, *, s
         return scale_shift(tape, base, out_features, setting)
     finally:
         tape.kind = outer
+
+
+def is_feed_forward(module: Linear) -> bool:
+    """Whether IA3 scales this matrix's input (the last of an MLP) instead of its output."""
+    return module.role == "mlp" and module.in_features > module.out_features
+
+
+def _ia3_input(tape: Tape, x: Tensor, in_features: Int, dtype: str) -> Tensor:
+    """x in the adapter's dtype times a trained vector: keeps the copy."""
+    outer, tape.kind = tape.kind, "adapter"
+    vector = tape.op("ia3_l", (), in_features, dtype, trainable=True)
+    scaled = _times_vector(tape, cast(tape, x, dtype, name="IA3 input"), vector, "scaled input")
+    tape.kind = outer
+    return cast(tape, scaled, x.dtype)
 
 
 def _base(tape: Tape, x: Tensor, module: Linear, setting: Setting, num_params: Int, out_elements: Int) -> Tensor:

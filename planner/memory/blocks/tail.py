@@ -53,14 +53,19 @@ def tail(
     head_trained: bool,
     head_dtype: str,
     kernel: LossKernel,
+    rows: Int,
+    selects: bool = False,
+    labels: int | None = None,
 ) -> Tail:
-    """Final norm, head and loss of T = B × S tokens."""
+    """Final norm, head and loss; ``rows`` tokens get logits, over ``labels`` classes instead of the vocabulary."""
     tape = Tape(kind="final norm")
-    width, vocabulary = architecture.hidden_size, architecture.vocab_size
-    tokens = setting.tokens
-    x = tape.input("hidden states", tokens * width, setting.stream_dtype, needs_grad=x_needs_grad)
+    width, vocabulary = architecture.hidden_size, labels or architecture.vocab_size
+    x = tape.input("hidden states", setting.tokens * width, setting.stream_dtype, needs_grad=x_needs_grad)
     hidden = norm(tape, x, width, architecture, setting)
     tape.kind = "logits and loss"
+    tokens = rows
+    if selects:
+        hidden = tape.op("selected hidden states", (hidden,), rows * width, hidden.dtype)
     weight = Weight(
         num_params=vocabulary * width // setting.tp,
         trainable=head_trained,
@@ -83,7 +88,7 @@ def tail(
         capped = tape.op("tanh", (capped,), logits.elements, logits.dtype, saves_output=True)
         logits = returned = scores = scale(tape, capped, name="capped logits")
     if kernel == "split-head":
-        return _split_head(tape, logits, setting)
+        return _split_head(tape, logits, setting, tokens)
     if kernel != "same-dtype":
         scores = cast(tape, logits, "fp32", name="logits in fp32")
         tape.hold(scores)
@@ -106,15 +111,15 @@ def tail(
 SPLIT_HEAD_ROWS = 128
 
 
-def _split_head(tape: Tape, logits: Tensor, setting: Setting) -> Tail:
+def _split_head(tape: Tape, logits: Tensor, setting: Setting, tokens: Int) -> Tail:
     """Logits and losses in runs of 128 tokens: the gradient of a run appears as its log-softmax goes.
 
     Fabric hands outputs on in fp32, so the logits the loop holds and all that follows them are fp32.
     """
-    rows = minimum(setting.batch * SPLIT_HEAD_ROWS, setting.tokens)
+    rows = minimum(setting.batch * SPLIT_HEAD_ROWS, tokens)
     logits = cast(tape, logits, "fp32", name="logits in fp32")
     tape.hold(logits)
-    run_bytes = logits.size_bytes // setting.tokens * rows
+    run_bytes = logits.size_bytes // tokens * rows
     loss = tape.op(
         "log-softmax",
         (logits,),
