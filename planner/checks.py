@@ -145,11 +145,6 @@ def check_training(workload: TrainingWorkload) -> None:
         ("gradient_accumulation_dtype", workload.gradient_accumulation_dtype, vocabulary.TRAINABLE_FORMATS),
     ):
         check_choice(name, value, choices)
-    if workload.objective not in vocabulary.MODELLED_OBJECTIVES:
-        raise UnsupportedError(
-            f"training by {workload.objective} is not modelled: its reference model or generations are left out",
-            hint=f"modelled are {', '.join(vocabulary.MODELLED_OBJECTIVES)}",
-        )
     _check_fraction("dropout", workload.adapter.dropout, low_open=False, high_open=True)
     targets = workload.adapter.target_modules
     if not isinstance(targets, str) and not all(target.strip() for target in targets):

@@ -29,8 +29,6 @@ CHECKPOINTING = ("none", "full", "selective", "offload")
 ATTENTION = ("eager", "sdpa", "flash-attention-2")
 LOSSES = ("standard", "chunked", "fused")
 OBJECTIVES = ("sft", "pretrain", "dpo", "orpo", "kto", "ppo", "grpo", "reward", "sequence-classification")
-MODELLED_OBJECTIVES = OBJECTIVES
-"""The others hold a reference model, pairs or generations that no formula counts yet: they are refused."""
 ENGINES = ("transformers", "vllm", "sglang", "llama.cpp", "litgpt", "autoawq")
 CPU_OFFLOAD = ("none", "optimizer", "parameters", "nvme")
 PIPELINE_SCHEDULES = ("gpipe", "1f1b", "interleaved-1f1b", "zero-bubble")

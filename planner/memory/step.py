@@ -313,7 +313,7 @@ def _run_block(
     needs_grad: bool,
 ) -> BlockRun:
     checkpointed = workload.gradient_checkpointing != "none"
-    tape = Tape()
+    tape = Tape(kind="residual")
     width = architecture.hidden_size
     x = tape.input(
         "hidden states", setting.tokens * width, setting.stream_dtype, needs_grad=needs_grad, external=checkpointed

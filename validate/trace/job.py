@@ -33,6 +33,10 @@ class TraceJob:
     def training(self) -> TrainingWorkload:
         if not isinstance(self.request.workload, TrainingWorkload):
             raise UnsupportedError("only training steps are traced", hint=None)
+        if self.workload.objective not in ("sft", "pretrain", "sequence-classification"):
+            raise UnsupportedError(
+                f"a step of {self.workload.objective} is not traced", hint="the analytic tier covers it"
+            )
         return self.request.workload
 
 
