@@ -31,13 +31,14 @@ class TraceJob:
 
     @property
     def training(self) -> TrainingWorkload:
-        if not isinstance(self.request.workload, TrainingWorkload):
+        workload = self.request.workload
+        if not isinstance(workload, TrainingWorkload):
             raise UnsupportedError("only training steps are traced", hint=None)
-        if self.workload.objective not in ("sft", "pretrain", "sequence-classification"):
+        if workload.objective not in ("sft", "pretrain", "sequence-classification"):
             raise UnsupportedError(
-                f"a step of {self.workload.objective} is not traced", hint="the analytic tier covers it"
+                f"a step of {workload.objective} is not traced", hint="the analytic tier covers it"
             )
-        return self.request.workload
+        return workload
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
