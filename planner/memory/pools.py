@@ -15,10 +15,7 @@ from planner.memory.runtime import context_terms
 from planner.memory.serving import serving_breakdown
 from planner.memory.terms.kv_cache import token_bytes
 from planner.memory.terms.serving_engines import POOLED, engine_rules, version_of
-from planner.memory.terms.serving_passes import (
-    NON_TORCH_BYTES,
-    NON_TORCH_TP_BYTES,
-)
+from planner.memory.terms.serving_passes import DEFAULT_SHARE, NON_TORCH_BYTES, NON_TORCH_TP_BYTES
 from planner.model.architecture import ModelArchitecture
 from planner.request import Parallelism, ServingWorkload
 from planner.units import GIB, MIB
@@ -26,10 +23,8 @@ from planner.units import GIB, MIB
 CUDA_VISIBLE = Fraction(988, 1000)
 """Share of the driver's total that CUDA programs see, as torch prints it in published logs: 79.25 of 80 GiB
 (A100), 14.74 of 15 (T4), 22.16 of 22.49 (L4), 44.4 of 44.99 (L40S)."""
-VLLM_SHARE = Fraction(9, 10)
 GRAPHS_COUNTED_SINCE = (0, 21)
 """vLLM takes CUDA graphs from the pool since 0.21 (its own log says so); before, they came on top of the share."""
-SGLANG_SHARE = Fraction(88, 100)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +114,7 @@ def _pool(
     """The pool in bytes; its low end meets every high end of what is taken before it."""
     share = workload.gpu_memory_utilization
     if workload.engine == "vllm":
-        fraction = VLLM_SHARE if share is None else Fraction(str(share))
+        fraction = DEFAULT_SHARE["vllm"] if share is None else Fraction(str(share))
         budget = int(total * fraction)
         taken = [weights, scratch, non_torch]
         version = version_of(workload.engine_version)
@@ -129,7 +124,7 @@ def _pool(
         low = budget - sum(each.high for each in taken)
         high = budget - sum(each.low for each in taken)
     else:
-        fraction = SGLANG_SHARE if share is None else Fraction(str(share))
+        fraction = DEFAULT_SHARE["sglang"] if share is None else Fraction(str(share))
         context = context_terms(gpu, num_gpus=1)[0]
         occupied = _range(context)
         expected = int((total - occupied.expected) * fraction) - weights.expected

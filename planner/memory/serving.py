@@ -15,9 +15,15 @@ from planner.memory.terms import serving_extras, serving_kernels
 from planner.memory.terms.kv_cache import cache_terms, largest_layer_token_bytes
 from planner.memory.terms.serving_activations import Scores, activation_terms
 from planner.memory.terms.serving_engines import POOLED, EngineRules, engine_rules
-from planner.memory.terms.serving_passes import compute_buffer_term, graphs_term, profile_term
+from planner.memory.terms.serving_passes import (
+    compute_buffer_term,
+    graphs_term,
+    profile_term,
+    set_aside_term,
+)
 from planner.memory.terms.weights import weight_terms
 from planner.model.architecture import ModelArchitecture
+from planner.quantity import Quantity
 from planner.request import Parallelism, ServingWorkload
 
 
@@ -33,7 +39,7 @@ def serving_breakdown(
     resident = _resident(architecture, workload, rules)
     context = context_terms(gpu, num_gpus=parallelism.num_gpus)
     if rules.name in POOLED or rules.name == "llama.cpp":
-        phases = _planned(architecture, workload, rules, gpu)
+        phases = _planned(architecture, workload, rules, gpu, context)
     else:
         phases = _stepwise(architecture, workload, rules, gpu)
     return MemoryBreakdown(
@@ -45,7 +51,8 @@ def _phase(
     name: str, resident: tuple[MemoryTerm, ...], moving: tuple[MemoryTerm, ...], context: tuple[MemoryTerm, ...]
 ) -> PhaseBreakdown:
     fixed: Int = sum((term.size_bytes for term in resident), start=0)
-    loose: Int = sum((term.size_bytes for term in moving), start=0)
+    inside = (term for term in moving if Quantity.RESERVED.includes(term.counts_in))
+    loose: Int = sum((term.size_bytes for term in inside), start=0)
     return PhaseBreakdown(phase=name, terms=(*resident, *moving, slack_term(fixed, loose), *context))
 
 
@@ -155,7 +162,11 @@ def _rebuilding(
 
 
 def _planned(
-    architecture: ModelArchitecture, workload: ServingWorkload, rules: EngineRules, gpu: Gpu | None
+    architecture: ModelArchitecture,
+    workload: ServingWorkload,
+    rules: EngineRules,
+    gpu: Gpu | None,
+    context: tuple[MemoryTerm, ...],
 ) -> dict[str, tuple[MemoryTerm, ...]]:
     """Loading, and serving with the cache the workload needs."""
     total = workload.prompt_tokens + workload.output_tokens
@@ -171,10 +182,12 @@ def _planned(
     draft = serving_extras.draft_cache_terms(workload, rules, total)
     if rules.name == "llama.cpp":
         flash = workload.attention != "eager"
-        context = (total if reserved is None else maximum(reserved, total)) * workload.concurrency
-        scratch = compute_buffer_term(architecture, workload, context, flash_attention=flash)
+        length = (total if reserved is None else maximum(reserved, total)) * workload.concurrency
+        scratch = compute_buffer_term(architecture, workload, length, flash_attention=flash)
         return {"load": (), "serve": (*cache, *draft, scratch)}
     scratch = profile_term(architecture, workload, gpu, rules.weights.tp)
     graphs = graphs_term(workload)
-    moving = (*cache, *draft, scratch, workspace_term(gpu, handles=1))
-    return {"load": (), "serve": moving if graphs is None else (*moving, graphs)}
+    moving = [*cache, *draft, scratch, workspace_term(gpu, handles=1), *([] if graphs is None else [graphs])]
+    beside = sum(term.size_bytes for term in context) + (0 if graphs is None else graphs.size_bytes)
+    aside = set_aside_term(workload, gpu, beside)
+    return {"load": (), "serve": tuple(moving) if aside is None else (*moving, aside)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,13 +23,26 @@ MODELS = (
     "google-t5/t5-3b",
     "openai/gpt-oss-20b",
 )
-ENGINES = ("transformers", "vllm", "sglang", "llama.cpp", "litgpt")
-FORMATS = ("bf16", "int8", "nf4", "nf4-dq", "gptq-int4", "awq-int4", "fp8")
+FORMATS = {
+    "transformers": ("bf16", "int8", "nf4", "gptq-int4", "awq-int4", "fp8"),
+    "vllm": ("bf16", "nf4", "gptq-int4", "awq-int4", "fp8", "mxfp4", "gguf-q4_k_m"),
+    "sglang": ("bf16", "awq-int4", "fp8"),
+    "llama.cpp": ("bf16", "gguf-q4_k_m", "gguf-iq2_xs"),
+    "litgpt": ("bf16", "int8", "nf4-dq"),
+    "autoawq": ("awq-int4",),
+}
+ENGINES = tuple(FORMATS)
+SERVED = [(engine, name) for engine, names in FORMATS.items() for name in names]
+
+
+def served(pair: tuple[str, str], **fields: Any) -> ServingWorkload:
+    engine, weight_dtype = pair
+    return ServingWorkload(engine=engine, weight_dtype=weight_dtype, **fields)
+
 
 requests = st.builds(
-    ServingWorkload,
-    weight_dtype=st.sampled_from(FORMATS),
-    engine=st.sampled_from(ENGINES),
+    served,
+    st.sampled_from(SERVED),
     attention=st.sampled_from(("eager", "sdpa", "flash-attention-2")),
     kv_cache_dtype=st.sampled_from(("bf16", "fp8", "int8", "int4")),
     concurrency=st.integers(1, 256),
@@ -99,7 +113,7 @@ def test_a_table_of_requests_agrees_with_each_alone_to_the_byte(
 def test_a_peak_is_the_sum_of_what_is_live(engine: str) -> None:
     architecture = resolve(MODELS[0]).architecture
     assert architecture is not None
-    memory = serving_breakdown(architecture, ServingWorkload(engine=engine), Parallelism(), None)
+    memory = serving_breakdown(architecture, served((engine, FORMATS[engine][0])), Parallelism(), None)
     for phase in memory.phases:
         assert phase.size_bytes(Quantity.DEVICE) == sum(term.size_bytes for term in phase.terms)
     assert memory.peak_bytes(Quantity.DEVICE) == max(each.size_bytes(Quantity.DEVICE) for each in memory.phases)

@@ -131,6 +131,34 @@ def test_an_unknown_engine_is_refused_by_name() -> None:
         serving_breakdown(model("meta-llama/Llama-2-7b-hf"), replace(CHAT, engine="triton"), ONE, None)
 
 
+@pytest.mark.parametrize(
+    ("engine", "weight_dtype", "way_out"),
+    [
+        ("transformers", "gguf-q4_k_m", "llama.cpp"),
+        ("llama.cpp", "nf4", "gguf-q4_k_m"),
+        ("litgpt", "awq-int4", "vllm"),
+        ("autoawq", "bf16", "vllm"),
+    ],
+)
+def test_formats_an_engine_does_not_serve_are_refused_with_the_way_out(
+    engine: str, weight_dtype: str, way_out: str
+) -> None:
+    workload = replace(CHAT, engine=engine, weight_dtype=weight_dtype)
+    with pytest.raises(UnsupportedError) as caught:
+        serving_breakdown(model("meta-llama/Llama-2-7b-hf"), workload, ONE, None)
+    assert way_out in str(caught.value.hint)
+
+
+def test_a_share_of_the_card_is_not_for_the_engine() -> None:
+    gpu = find_gpu("A100 80GB")
+    llama = model("meta-llama/Llama-2-7b-hf")
+    half, most = (
+        estimate(llama, replace(CHAT, engine="vllm", gpu_memory_utilization=share), ONE, gpu)
+        for share in (0.5, 0.9)
+    )
+    assert half.expected_bytes - most.expected_bytes == pytest.approx(gpu.memory_bytes * 0.4, rel=0.001)
+
+
 def test_quantised_weights_keep_what_their_scheme_leaves_alone() -> None:
     llama = model("meta-llama/Llama-2-7b-hf")
     memory = serving_breakdown(llama, replace(CHAT, weight_dtype="nf4"), ONE, None)

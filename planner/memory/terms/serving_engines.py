@@ -71,10 +71,34 @@ def _before(version: tuple[int, ...] | None, *limit: int) -> bool:
     return version is not None and version < limit
 
 
+_SCHEMES: dict[str, tuple[str, ...]] = {
+    "llama.cpp": ("plain", "gguf"),
+    "litgpt": ("plain", "bitsandbytes"),
+    "autoawq": ("awq",),
+    "transformers": ("plain", "bitsandbytes", "gptq", "awq", "fp8", "mxfp4", "nvfp4", "bitnet"),
+}
+"""Formats an engine keeps packed; transformers unpacks GGUF files into 16 or 32 bits while loading."""
+
+
+def require_format(engine: str, weight_dtype: str) -> None:
+    """Refuse a storage format the engine does not serve from."""
+    fmt = weight_format(weight_dtype)
+    schemes = _SCHEMES.get(engine)
+    if schemes is None or fmt.scheme in schemes:
+        return
+    others = [name for name, known in _SCHEMES.items() if fmt.scheme in known]
+    if engine == "llama.cpp":
+        hint = "name a GGUF format such as gguf-q4_k_m or gguf-bf16"
+    else:
+        hint = f"use --engine {' or '.join([*others, 'vllm'])}"
+    raise UnsupportedError(f"{engine} does not serve {fmt.name} weights", hint=hint)
+
+
 def engine_rules(
     architecture: ModelArchitecture, workload: ServingWorkload, parallelism: Parallelism
 ) -> EngineRules:
     """The rules of ``workload.engine``; raises UnsupportedError for an engine that is not known."""
+    require_format(workload.engine, workload.weight_dtype)
     version = version_of(workload.engine_version)
     dtype, tp, pp = workload.kv_cache_dtype, parallelism.tp, parallelism.pp
     spread = WeightSpread(tp=tp, pp=pp, ep=parallelism.ep)

@@ -5,6 +5,8 @@ Letters: T tokens of the pass, R requests sampled at once, V vocabulary, d hidde
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 from hardware_db.gpu import Gpu
 from planner.citation import Citation
 from planner.dtypes import element_bytes
@@ -43,6 +45,8 @@ LOGIT_BYTES = 2 + 4 + 4 + 8 + 16
 LATER_LOGIT_BYTES = 3 * 4
 """Three more fp32 copies per logit since 0.9, by the peaks its logs print (1.44 GiB for Llama-3.1-8B)."""
 MAX_NUM_SEQS = 256
+DEFAULT_SHARE = {"vllm": Fraction(9, 10), "sglang": Fraction(88, 100)}
+"""``gpu_memory_utilization`` and ``mem_fraction_static`` where the request names none."""
 _LARGE_GPU_BYTES = 70 * GIB
 _F32 = 4
 _LLAMA_UBATCH = 512
@@ -101,6 +105,24 @@ def graphs_term(workload: ServingWorkload) -> MemoryTerm | None:
         formula="per model and captured batch sizes",
         source=_GRAPHS,
         counts_in=Quantity.RESERVED,
+    )
+
+
+def set_aside_term(workload: ServingWorkload, gpu: Gpu | None, beside: Int) -> MemoryTerm | None:
+    """The card less the engine's share; ``beside`` (context, graphs) lies in that rest anyway."""
+    if gpu is None:
+        return None
+    given = workload.gpu_memory_utilization
+    share = Fraction(str(given)) if given is not None else DEFAULT_SHARE[workload.engine]
+    free = gpu.memory_bytes - int(gpu.memory_bytes * share)
+    return MemoryTerm(
+        kind="reserve",
+        label="left free by the engine's share",
+        size_bytes=maximum(free - beside, 0),
+        formula="total × (1 − share) − context − graphs",
+        inputs={"total": gpu.memory_bytes, "share": float(share)},
+        source=_PROFILE,
+        counts_in=Quantity.DEVICE,
     )
 
 
