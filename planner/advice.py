@@ -49,6 +49,7 @@ LOW_BITS = Citation(
     title="Dettmers & Zettlemoyer 2022: below 4 bits accuracy falls", url="https://arxiv.org/abs/2212.09720"
 )
 BITNET = Citation(title="Ma et al. 2024: BitNet b1.58 is trained so", url="https://arxiv.org/abs/2402.17764")
+FP8 = Citation(title="Micikevicius et al. 2022: FP8 formats", url="https://arxiv.org/abs/2209.05433")
 FP8_CACHE = Citation(
     title="vLLM: FP8 KV cache", url="https://docs.vllm.ai/en/stable/features/quantization/quantized_kvcache/"
 )
@@ -233,7 +234,7 @@ def _training_steps(workload: TrainingWorkload, spread: Parallelism) -> Iterator
         )  # fmt: skip
     elif workload.method == "lora" and not weight_format(workload.weight_dtype).is_quantised:
         yield step(
-            "quantise the base weights to NF4 (QLoRA)", Price.QUALITY, "matched 16-bit adapters in the source", QLORA,
+            "quantise the base weights to NF4 (QLoRA)", Price.QUALITY, "matched 16-bit adapters", QLORA,
             method="qlora", weight_dtype="nf4-dq",
         )  # fmt: skip
     if workload.seq_len >= 1024:
@@ -274,9 +275,8 @@ def _serving_steps(workload: ServingWorkload, spread: Parallelism) -> Iterator[S
     pools = workload.engine in ("vllm", "sglang")
     if bits >= 16:
         eight = "fp8" if pools else "int8"
-        yield step(
-            f"hold the weights in {eight}", Price.QUALITY, "no degradation reported", LLM_INT8, weight_dtype=eight
-        )
+        source = FP8 if pools else LLM_INT8
+        yield step(f"hold the weights in {eight}", Price.QUALITY, "no loss reported", source, weight_dtype=eight)
     if bits > 4:
         four = "awq-int4" if pools else "nf4"
         yield step(
@@ -294,8 +294,9 @@ def _serving_steps(workload: ServingWorkload, spread: Parallelism) -> Iterator[S
                    prompt_tokens=workload.prompt_tokens // 2)  # fmt: skip
     for times in (2, 4, 8):
         yield Step(
-            label=f"cut the model over {times} times the GPUs", price=Price.HARDWARE, cost=f"{times} times the rent",
-            source=None, workload=workload, parallelism=replace(spread, tp=spread.tp * times),
+            label=f"cut the model over {times} times the GPUs", price=Price.HARDWARE,
+            cost=f"{times} times the rent", source=None, workload=workload,
+            parallelism=replace(spread, tp=spread.tp * times),
         )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ import json
 import math
 import statistics
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -133,31 +134,39 @@ class Fit:
         case_noise = 0.15
         return numpy.concatenate([huber * self.weights / case_noise, (logs - self.priors) / self.deviations])
 
-    def solve(self, rounds: int = 6) -> numpy.ndarray:
-        """Gauss-Newton with numerical derivatives, damped until the loss falls."""
+    def jacobian(self, logs: numpy.ndarray, base: numpy.ndarray) -> numpy.ndarray:
+        """Derivatives of the residuals by forward differences."""
+        columns = []
+        for column in range(len(logs)):
+            moved = logs.copy()
+            moved[column] += 0.02
+            columns.append((self.residuals(moved) - base) / 0.02)
+        return numpy.stack(columns, axis=1)
+
+    def solve(self, rounds: int = 5) -> numpy.ndarray:
+        """Gauss-Newton, damped until the loss falls."""
         logs = self.priors.copy()
         damping = 1.0
         base = self.residuals(logs)
         for _ in range(rounds):
-            jacobian = numpy.empty((len(base), len(logs)))
-            for column in range(len(logs)):
-                moved = logs.copy()
-                moved[column] += 0.02
-                jacobian[:, column] = (self.residuals(moved) - base) / 0.02
+            jacobian = self.jacobian(logs, base)
+            before = base @ base
             while damping < 1e6:
-                normal = jacobian.T @ jacobian + damping * numpy.eye(len(logs))
-                step = numpy.clip(numpy.linalg.solve(normal, -jacobian.T @ base), -0.5, 0.5)
-                trial = self.residuals(logs + step)
-                if trial @ trial < base @ base:
-                    better = base @ base - trial @ trial
-                    logs, base, damping = logs + step, trial, damping / 5
+                trial_logs = logs + newton_step(jacobian, base, damping)
+                trial = self.residuals(trial_logs)
+                if trial @ trial < before:
+                    logs, base, damping = trial_logs, trial, damping / 5
                     break
                 damping *= 5
-            else:
-                break
-            if better < 1e-3 * (base @ base):
+            if before - base @ base < 1e-3 * before:
                 break
         return logs
+
+
+def newton_step(jacobian: numpy.ndarray, residuals: numpy.ndarray, damping: float) -> numpy.ndarray:
+    """The damped step, at most half an e-fold per constant."""
+    normal = jacobian.T @ jacobian + damping * numpy.eye(jacobian.shape[1])
+    return numpy.clip(numpy.linalg.solve(normal, -jacobian.T @ residuals), -0.5, 0.5)
 
 
 def capped(names: list[str], logs: numpy.ndarray) -> dict[str, float]:
@@ -211,40 +220,53 @@ def main() -> None:
     arguments = parser.parse_args()
     cases = [json.loads(line) for path in arguments.cases for line in path.read_text("utf-8").splitlines() if line]
     result = priors_document()
-    write(arguments.out, result)
+    use(result)
     result["attainable"] = attainable(cases)
-    write(arguments.out, result)
+    use(result)
     if arguments.priors_only:
+        write(arguments.out, result)
         return
     names = [name for name, row in PRIORS.items() if row[1] > 0]
     kept = usable(cases)
     strong = [case for case in kept if not case.get("weak")]
     fit = Fit(strong, names)
-    values = capped(names, fit.solve())
+    fitted = fit.solve()
+    values = capped(names, fitted)
     for name, value in values.items():
         result["constants"][name]["value"] = float(f"{value:.4g}")
     if arguments.evaluate:
-        result["evaluation"], result["spread"] = evaluate(strong, names)
+        result["evaluation"], result["spread"] = evaluate(strong, names, fitted)
     write(arguments.out, result)
 
 
-def evaluate(strong: list[dict[str, Any]], names: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Errors of every repository under constants fitted without it, and the spread they imply per group."""
+def evaluate(
+    strong: list[dict[str, Any]], names: list[str], fitted: numpy.ndarray
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Errors of every repository under constants fitted without it, and the spread they imply per group.
+
+    The constants without a repository are found from the common fit by chord steps: its derivatives are kept, the
+    residuals of the remaining cases are computed anew after every step.
+    """
+    fit = Fit(strong, names)
+    derivatives = fit.jacobian(fitted, fit.residuals(fitted))
     held_out: dict[str, list[float]] = collections.defaultdict(list)
     table = {}
     for left_out in sorted({repository(case) for case in strong}):
-        rest = [case for case in strong if repository(case) != left_out]
-        inside = [case for case in strong if repository(case) == left_out]
-        fit = Fit(rest, names)
-        logs = numpy.log(list(capped(names, fit.solve(rounds=3)).values()))
-        errors = Fit(inside, names).errors(logs)
+        inside = numpy.array([repository(case) == left_out for case in strong])
+        kept = numpy.concatenate([~inside, numpy.ones(len(names), dtype=bool)])
+        logs = fitted.copy()
+        for _ in range(4):
+            logs = logs + newton_step(derivatives[kept], fit.residuals(logs)[kept], 0.0)
+        logs = numpy.log(list(capped(names, logs).values()))
+        errors = fit.errors(logs)[inside]
         table[left_out] = summary(list(errors))
-        for case, error in zip(inside, errors, strict=True):
-            held_out[GROUPS.get(case["family"], "training")].append(float(error))
+        for case, error in zip(numpy.array(strong, dtype=object)[inside], errors, strict=True):
+            longer = -error if case["measured"]["quantity"] == "step_time_s" else error
+            held_out[GROUPS.get(case["family"], "training")].append(float(longer))
         print(f"  left out {left_out}: {table[left_out]}", file=sys.stderr)
     spread = {}
     for group, errors in held_out.items():
-        ordered = sorted(-error for error in errors)
+        ordered = sorted(errors)
         low, high = (ordered[int(q * (len(ordered) - 1))] for q in (0.1, 0.9))
         spread[group] = {"low": round(min(math.exp(low), 0.97), 3), "high": round(max(math.exp(high), 1.03), 3)}
     return {"left_out": table, "groups": {g: summary(e) for g, e in held_out.items()}}, spread
@@ -253,8 +275,15 @@ def evaluate(strong: list[dict[str, Any]], names: list[str]) -> tuple[dict[str, 
 def write(path: Path, result: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def use(result: dict[str, Any]) -> None:
+    """Let the model read this document instead of the shipped one."""
     from planner.throughput import constants
 
+    path = Path(tempfile.mkdtemp()) / "efficiency.json"
+    write(path, result)
+    constants._PATH = path
     constants.document.cache_clear()
     constants._values.cache_clear()
 

@@ -21,7 +21,7 @@ from planner.model import registry
 from planner.model.architecture import ModelArchitecture
 from planner.model.hf_config import architecture_from_config
 from planner.request import AdapterSpec, Parallelism, ServingWorkload, TrainingWorkload
-from planner.throughput import model_flops_per_token, serving, serving_throughput, training_throughput
+from planner.throughput import kernels, model_flops_per_token, serving, serving_throughput, training_throughput
 from planner.throughput.constants import constant
 from planner.throughput.device import Device, attained_fraction, device_of
 from planner.throughput.values import Range
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 _NARROW = {"fp8": "fp8", "mxfp8": "fp8", "nvfp4": "fp4", "fp4": "fp4"}
 _FUSED_FRAMEWORKS = ("megatron", "nemo")
+_LATTICE_FRACTION = 0.93
+"""A lattice-Boltzmann step writes as much as it reads, which streams a little slower than reading."""
 _NEMO_LORA_TARGETS = ("q_proj", "k_proj", "v_proj")
 """NeMo adapts ``attention_qkv`` by default: https://docs.nvidia.com/nemo-framework/user-guide/24.07/."""
 _CHIP_RATES = (
@@ -101,6 +103,10 @@ def _attainable(request: Mapping[str, Any]) -> SpeedPrediction:
     kernel = request["kernel"]
     if kernel.startswith("stream"):
         value = float(gpu.bandwidth_bytes_per_s or 0) * attained_fraction(gpu, "stream")
+    elif kernel == "lbm-fp32":
+        value = float(gpu.bandwidth_bytes_per_s or 0) * attained_fraction(gpu, "stream") * _LATTICE_FRACTION
+    elif kernel == "skinny-matmul" and request.get("shape"):
+        value = _skinny_matmul(request, device_of(gpu))
     elif kernel == "matmul":
         device = device_of(gpu)
         value = device.matmul_flops_per_s(_NARROW.get(request["compute_dtype"], request["compute_dtype"]))
@@ -109,6 +115,16 @@ def _attainable(request: Mapping[str, Any]) -> SpeedPrediction:
     if not value:
         raise UnsupportedError(f"no rate of {gpu.name} is known")
     return SpeedPrediction(value=value, low=value * 0.85, high=value * 1.1)
+
+
+def _skinny_matmul(request: Mapping[str, Any], device: Device) -> float:
+    m, n, k = request["shape"]
+    dtype = _NARROW.get(request["compute_dtype"], request["compute_dtype"])
+    seconds = kernels.matmul_s(
+        tokens=m, in_features=k, out_features=n, weight_bytes=2.0 * n * k,
+        flops_per_s=device.matmul_flops_per_s(dtype), device=device,
+    )  # fmt: skip
+    return float(2.0 * m * n * k / seconds)
 
 
 @cache
@@ -181,9 +197,7 @@ def training_workload(request: Mapping[str, Any], parallelism: Parallelism) -> T
     checkpointing = "full" if request.get("gradient_checkpointing") else "none"
     if "selective" in mode:
         checkpointing = "selective"
-    seq_len = request.get("seq_len_mean") or request.get("seq_len") or request.get("seq_len_max")
-    if seq_len is None:
-        raise UnsupportedError("the case gives no sequence length")
+    seq_len = _padded_length(request, batch)
     targets = request.get("lora_targets") or (_NEMO_LORA_TARGETS if framework == "nemo" else None)
     attention = str(request.get("attention", "sdpa"))
     if attention.startswith("flash"):
@@ -210,6 +224,17 @@ def training_workload(request: Mapping[str, Any], parallelism: Parallelism) -> T
         framework=framework,
         compile=bool(request.get("compile")),
     )  # fmt: skip
+
+
+def _padded_length(request: Mapping[str, Any], batch: int) -> int:
+    """Tokens of a sample as it passes the model: stated, or padded towards the longest of its batch."""
+    mean, longest = request.get("seq_len_mean"), request.get("seq_len_max")
+    if mean is not None and longest is not None and not request.get("packing"):
+        return int(mean + (longest - mean) * (1 - 1 / batch) / 2)
+    length = mean or request.get("seq_len") or longest
+    if length is None:
+        raise UnsupportedError("the case gives no sequence length")
+    return int(length)
 
 
 def _train(case: Mapping[str, Any], architecture: ModelArchitecture, device: Device) -> SpeedPrediction:
@@ -278,6 +303,16 @@ def _largest_concurrency(
     return int(max(1, min(limit, share / (middle * per_token))))
 
 
+def _replicas(request: Mapping[str, Any], architecture: ModelArchitecture, gpu: Gpu) -> Parallelism:
+    """Several GPUs when nobody says: as few ranks per replica as leave half of the card to the cache."""
+    num_gpus = request["num_gpus"]
+    weights = _weights_bytes(architecture, serving_workload(request, 1))
+    tp = 1
+    while tp < num_gpus and weights / tp > 0.55 * gpu.memory_bytes:
+        tp *= 2
+    return Parallelism(tp=tp, dp_replicate=max(num_gpus // tp, 1))
+
+
 def _weights_bytes(architecture: ModelArchitecture, workload: ServingWorkload) -> float:
     from planner.memory.terms.weights import weight_terms
 
@@ -287,10 +322,15 @@ def _weights_bytes(architecture: ModelArchitecture, workload: ServingWorkload) -
 
 def _serve(case: Mapping[str, Any], architecture: ModelArchitecture, device: Device) -> SpeedPrediction:
     request, measured = case["request"], case["measured"]
+    gpu = gpu_of(request["gpu"])
     parallelism = replace(_degrees(request), dp_shard=1)
+    if not request.get("parallelism") and parallelism.num_gpus > 1:
+        parallelism = _replicas(request, architecture, gpu)
     concurrency = request["serve"].get("concurrency", 1)
     if concurrency == "max":
-        concurrency = _largest_concurrency(request, architecture, parallelism, gpu_of(request["gpu"]))
+        concurrency = _largest_concurrency(request, architecture, parallelism, gpu)
+    else:
+        concurrency = ceil_div(int(concurrency), parallelism.dp_replicate)
     workload = serving_workload(request, concurrency)
     speed = serving_throughput(architecture, workload, parallelism, device)
     quantity = measured["quantity"]

@@ -54,7 +54,7 @@ def choose(request: PlanRequest) -> Chosen:
     """Settle the spread of a request that names one kind of GPU; the settled request is what files carry."""
     wish = request.hardware
     if len(wish.gpus) != 1:
-        raise RequestError("an export needs one kind of GPU", hint="add --gpu h100 --num-gpus 8")
+        raise RequestError("one kind of GPU is needed", hint="add --gpu h100 --num-gpus 8")
     gpu = named_gpu(wish.gpus[0])
     resolved = registry.resolve(request.model)
     if resolved.architecture is None:

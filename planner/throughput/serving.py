@@ -297,7 +297,7 @@ def _host_s(
     fixed = 1e-6 * constant(f"step_us.{engine.name}", "step_us") + batch * 1e-6 * constant("request_us")
     if graphs:
         return layers * 1e-6 * constant(f"layer_us.{engine.name}", f"layer_us.{engine.execution}") + fixed
-    launches = 0.0
+    launches = 0.0 if engine.fused_layer else layers * constant("cache_launches")
     implementation: Implementation = "fused" if engine.fused_layer else "eager"
     for group in architecture.groups:
         shape = layer_shape(group, architecture.hidden_size, architecture.norm, implementation)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from dataclasses import replace
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
@@ -178,3 +181,10 @@ def test_solving_for_what_the_workload_does_not_have_is_refused() -> None:
     full = replace(REQUEST, workload=TrainingWorkload(method="full"))
     with pytest.raises(RequestError, match="rank"):
         solve(full, "lora-rank")
+
+
+def test_pandas_waits_until_a_frame_is_asked_for() -> None:
+    code = "import sys; import planner.search, planner.advice, planner.export; print('pandas' in sys.modules)"
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=True)
+    assert done.stdout.strip() == "False"

@@ -1,0 +1,67 @@
+"""Advice as text and JSON."""
+
+from __future__ import annotations
+
+import json
+
+from planner.advice import Advice, Change, Warned
+from planner.units import format_gib
+from tui.render.plain import columns
+
+
+def as_text(advice: Advice, top: int) -> str:
+    """Changes with what they save and cost, then warnings."""
+    heading = "it fits; what saves next" if advice.fits else "it does not fit; what makes it fit, cheapest first"
+    lines = [heading if advice.changes else ("it fits" if advice.fits else "nothing tried makes it fit")]
+    rows = [
+        (
+            " + ".join(change.labels),
+            f"saves {format_gib(change.saved_bytes)}",
+            _time(change),
+            "; ".join(change.costs) or "no other price",
+        )
+        for change in advice.changes[:top]
+    ]
+    lines += [f"  {line}" for line in columns(rows)]
+    lines += [f"beware: {_warning(warning)}" for warning in advice.warnings]
+    return "\n".join(lines)
+
+
+def _time(change: Change) -> str:
+    if change.slowdown is None:
+        return "speed unknown"
+    percent = (change.slowdown - 1) * 100
+    return (
+        "as fast" if abs(percent) < 2 else f"{abs(percent):.0f}% {'slower' if percent > 0 else 'faster'} per GPU"
+    )
+
+
+def _warning(warning: Warned) -> str:
+    return warning.text if warning.source is None else f"{warning.text} ({warning.source.url})"
+
+
+def as_json(advice: Advice) -> str:
+    """The same with sources."""
+    return json.dumps(
+        {
+            "schema": "plan-advice/1",
+            "fits": advice.fits,
+            "changes": [
+                {
+                    "steps": list(change.labels),
+                    "fits": change.fits,
+                    "saved_bytes": change.saved_bytes,
+                    "slowdown_per_gpu": change.slowdown,
+                    "price": change.price.name.lower(),
+                    "costs": list(change.costs),
+                    "sources": [source.url for source in change.sources],
+                }
+                for change in advice.changes
+            ],
+            "warnings": [
+                {"text": warning.text, "source": warning.source.url if warning.source else None}
+                for warning in advice.warnings
+            ],
+        },
+        indent=2,
+    )
