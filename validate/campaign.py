@@ -189,7 +189,7 @@ def run_suite(
             yield case, Skipped(name=case.name, reason=error.message)
             continue
         if case.snapshot and campaign.device == "cuda" and campaign.out is not None:
-            spec = replace(spec, snapshot=str(campaign.out / f"{case.name}.snapshot.pickle"))
+            spec = replace(spec, snapshot=str(campaign.out / f"{case.name}.snapshot.pickle.gz"))
         if _key(spec) in done:
             yield case, Skipped(name=case.name, reason="measured before, in this environment")
             continue

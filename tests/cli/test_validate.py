@@ -125,3 +125,36 @@ def test_interrupting_a_run_leaves_the_store_whole_and_no_process_behind(tmp_pat
     )  # fmt: skip
     assert "is empty" in listing.stderr
     assert "damaged" not in listing.stderr
+
+
+def test_the_whole_path_learns_from_real_runs(run_plan: RunPlan, tmp_path: Path) -> None:
+    """Predict, run, keep, calibrate, predict a shape that was not run better.
+
+    GPT-2 drops attention weights, for which the CPU has no flash kernel: it keeps score matrices that the
+    formulas, which are of CUDA, leave out. Calibration has to learn that.
+    """
+    config = {
+        "model_type": "gpt2", "vocab_size": 512, "n_embd": 128, "n_layer": 4, "n_head": 4, "n_positions": 256,
+        "tie_word_embeddings": True,
+    }  # fmt: skip
+    folder = tmp_path / "gpt2"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config))
+
+    def error(batch_size: int, seq_len: int, *more: str) -> float:
+        done = run_plan(
+            *CPU, "--model", str(folder), "--method", "full", "--batch-size", str(batch_size), "--seq-len",
+            str(seq_len), "--no-gradient-checkpointing", "--no-trace", "--json", *more,
+        )  # fmt: skip
+        assert done.returncode in (0, 5), done.stderr
+        (peak,) = json.loads(done.stdout)["peaks"]
+        return abs(peak["predicted_bytes"] / peak["measured_bytes"] - 1)
+
+    for shape in ((2, 64), (3, 128), (6, 64)):
+        error(*shape)
+    after = error(4, 96)
+    before = error(4, 96, "--no-calibration")
+    assert before > 0.1
+    assert after < before / 2
+    learnt = json.loads((tmp_path / "home/.local/share/gpu-planner/calibration.json").read_text())
+    assert {entry["key"].split()[0] for entry in learnt["corrections"]} == {"cpu"}

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from planner.model import registry
-from planner.request import EvaluationSpec, PlanRequest, TrainingWorkload
+from planner.request import EvaluationSpec, PlanRequest, ServingWorkload, TrainingWorkload
 from planner.units import GIB, MIB
 from validate.diagnosis import explain
 from validate.oom import Cause, parse, phase_of
@@ -185,3 +185,12 @@ def test_changes_that_fit_only_together_are_offered_together() -> None:
     assert remedies.together is not None
     assert (remedies.together.device_bytes or 0) < least
     assert len(remedies.together.option.split("--")) > 2
+
+
+def test_serving_requests_have_their_own_changes() -> None:
+    architecture = registry.resolve("Llama-3.2-1B").architecture
+    assert architecture is not None
+    request = PlanRequest(model="Llama-3.2-1B", workload=ServingWorkload(concurrency=8, prompt_tokens=4096))
+    options = [c.option for c in suggest(request, architecture, None, gib(4), None).changes]
+    assert "--batch-size 4" in options
+    assert "--bits 4" in options

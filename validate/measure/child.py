@@ -80,7 +80,7 @@ def _run(spec: RunSpec, report: Report) -> None:
         with meter.phase("context"):
             torch.zeros(1, device="cuda")
         if spec.snapshot:
-            torch.cuda.memory._record_memory_history(max_entries=1_000_000)
+            torch.cuda.memory._record_memory_history(context=None, max_entries=1_000_000)
     _limit(spec)
     report.event("software", **_software())
     with meter.watching():
@@ -91,11 +91,21 @@ def _run(spec: RunSpec, report: Report) -> None:
         report.event("progress", text="running")
         facts = (train if spec.task == "train" else serve)(spec, model, meter, report.readings)
     if spec.snapshot and spec.device == "cuda":
-        torch.cuda.memory._dump_snapshot(spec.snapshot)  # type: ignore[no-untyped-call]
+        _keep_snapshot(Path(spec.snapshot))
     from dataclasses import asdict
 
     report.event("facts", **asdict(facts))
     report.event("done")
+
+
+def _keep_snapshot(path: Path) -> None:
+    """The allocator's events and segments as PyTorch's own pickle, gzipped; stacks are not recorded."""
+    import gzip
+    import pickle
+
+    import torch
+
+    path.write_bytes(gzip.compress(pickle.dumps(torch.cuda.memory._snapshot())))  # type: ignore[no-untyped-call]
 
 
 def _device_bytes_before(spec: RunSpec) -> int:

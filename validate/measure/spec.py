@@ -34,7 +34,7 @@ class RunSpec:
     """Sequence length of each step; empty: the workload's in every step."""
     memory_limit_bytes: int | None = None
     snapshot: str | None = None
-    """File for the allocator's event history (``torch.cuda.memory._record_memory_history``)."""
+    """File for the allocator's event history: a gzipped pickle of ``torch.cuda.memory._snapshot()``."""
 
     @property
     def task(self) -> str:
