@@ -51,6 +51,8 @@ class FrameworkTraits:
     accumulates_unsharded: bool = False
     """Its scripts accumulate without synchronising, so a sharded rank holds the whole gradients of every flat
     parameter meanwhile, frozen parts included."""
+    expandable_segments: bool = False
+    """Its launcher sets ``expandable_segments``, which spares most of the allocator's fragmentation."""
     gathers_in_compute_dtype: bool = False
     """Sharded fp32 parameters are gathered in the compute dtype (FSDP2 mixed precision)."""
     gradient_dtype: str | None = None
@@ -139,6 +141,7 @@ _FRAMEWORKS = {
                 url="https://github.com/pytorch/torchtitan/blob/main/torchtitan/train.py",
             ),
             repeats_kv=True,
+            expandable_segments=True,
             gathers_in_compute_dtype=True,
             gradient_dtype="fp32",
         ),

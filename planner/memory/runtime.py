@@ -91,14 +91,14 @@ def slack_term(resident_bytes: Int, moving_bytes: Int, stranded_bytes: Int = 0) 
     ``resident_bytes`` were allocated once and fill their segments; ``moving_bytes`` come and go;
     ``stranded_bytes`` are large blocks known to be free and of no use at this moment.
     """
-    expected = 20 * MIB + moving_bytes // 20 + stranded_bytes
+    expected = 20 * MIB + moving_bytes // 50 + stranded_bytes
     return MemoryTerm(
         kind="slack",
         label="allocator slack",
         size_bytes=expected,
         low_bytes=2 * MIB + 0 * moving_bytes,
         high_bytes=64 * MIB + moving_bytes // 6 + resident_bytes // 200 + stranded_bytes,
-        formula="20 MiB + moving / 20 + stranded",
+        formula="20 MiB + moving / 50 + stranded",
         inputs={"moving": moving_bytes, "stranded": stranded_bytes},
         source=_ALLOCATOR,
         counts_in=Quantity.RESERVED,

@@ -140,6 +140,7 @@ def build_setting(
         weights_trained=full,
         norms_trained=full or workload.method in ("layernorm", "llama-adapter-v2"),
         gradient_bytes=ELEMENT_BYTES[base],
+        prefix_tokens=workload.adapter.num_virtual_tokens if workload.method == "prefix-tuning" else 0,
         adapter=_branch(workload, traits, base),
         dequantised_element_bytes=_dequantised_bytes(workload, fmt),
         saves_quantised_inputs=fmt.scheme == "bitsandbytes" and saves_quantised_inputs(workload),

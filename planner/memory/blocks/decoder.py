@@ -118,7 +118,9 @@ def mixer(tape: Tape, x: Tensor, group: LayerGroup, architecture: ModelArchitect
         k = rms_norm(tape, k, attention.head_dim, trainable=setting.norms_trained)
     if attention.rotary:
         q, k = rotary(tape, q), rotary(tape, k)
-    if setting.caches_kv:
+    if not (isinstance(setting.prefix_tokens, int) and setting.prefix_tokens == 0):
+        k, v = (_with_prefix(tape, part, setting) for part in (k, v))
+    elif setting.caches_kv:
         k = tape.op("cached keys", (k,), k.elements, k.dtype)
         v = tape.op("cached values", (v,), v.elements, v.dtype)
         tape.hold(k)
@@ -130,10 +132,18 @@ def mixer(tape: Tape, x: Tensor, group: LayerGroup, architecture: ModelArchitect
         v = repeat_heads(tape, v, repeats, name="repeated values")
         out = capped_attention(tape, q, k, v, scores=scores)
     else:
-        out = attend(tape, q, k, v, attention, setting, keys=setting.seq)
+        out = attend(tape, q, k, v, attention, setting, keys=setting.seq + setting.prefix_tokens)
     if quirks(architecture.model_type).joins_heads_by_copy and setting.attention != "eager":
         out = tape.op("joined heads", (out,), out.elements, out.dtype)
     return adapted_linear(tape, out, modules[-1], setting, shards="in")
+
+
+def _with_prefix(tape: Tape, x: Tensor, setting: Setting) -> Tensor:
+    """Trained keys or values joined in front: a longer copy, held as a cache."""
+    elements = x.elements // setting.seq * (setting.seq + setting.prefix_tokens)
+    joined = tape.op("with prefix", (x,), elements, x.dtype, trainable=True)
+    tape.hold(joined)
+    return joined
 
 
 def cross_attention(tape: Tape, x: Tensor, group: LayerGroup, setting: Setting) -> Tensor:

@@ -64,6 +64,8 @@ class Setting:
     saves_quantised_inputs: bool = False
     quantised_head: bool = False
     softmax_in_fp32: bool = True
+    prefix_tokens: Int = 0
+    """Trained keys and values in front of every layer's own (prefix tuning)."""
     prompt_tokens: int = 0
     """Trained tokens every layer attends to on the side (LLaMA-Adapter)."""
 
