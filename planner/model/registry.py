@@ -207,7 +207,10 @@ def _from_copy(name: str) -> ResolvedModel | None:
 def _from_path(name: str) -> ResolvedModel | None:
     if not name or "\0" in name or len(name) > 4096:
         return None
-    path = Path(name).expanduser()
+    try:
+        path = Path(name).expanduser()
+    except RuntimeError:  # "~nobody" is no home
+        return None
     try:
         if path.is_dir():
             path = path / "config.json"

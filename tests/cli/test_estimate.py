@@ -102,6 +102,7 @@ BROKEN_CONFIG = "broken config"
         (("--model", "llama-70b", "--modle", "x"), 2, "--model"),
         (("--model", "llama-70b", "--weight-dtype", "int3"), 3, "int"),
         (("--model", "llama-70c"), 3, "llama"),
+        (("--model", "~nobody-here/model"), 3, "model"),
         (("--model", "llama-70b", "--gpu", "A1000 80GB"), 3, "A100"),
         (("--model", "llama-70b", "--request", "r.json"), 2, "--request"),
         (("--params", "minus"), 2, "count"),
