@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from hardware_db.gpu import Gpu, Interconnect
 from planner.errors import PlannerError, RequestError, UnsupportedError
@@ -24,6 +23,7 @@ from planner.request import (
 from planner.units import GIB
 from validate.bench import Prediction
 from validate.cases import Case
+from validate.memory_request import CaseServing, MemoryRequest
 
 _PEAKS = {
     "allocated_peak": Quantity.ALLOCATED,
@@ -36,85 +36,6 @@ _CHECKPOINTING = {"selective-op": "selective", "unsloth-offload": "offload", "fu
 _ATTENTION = {"unsloth (xformers/FA2)": "flash-attention-2"}
 _ADAPTER_DTYPE = {"litgpt": "bf16", "fsdp_qlora": "bf16"}
 """Frameworks that cast adapters with the model; peft's default is fp32."""
-
-
-class _Parallelism(BaseModel):
-    model_config = ConfigDict(extra="allow")
-
-    dp_replicate: int | None = None
-    dp_shard: int | None = None
-    tp: int = 1
-    pp: int = 1
-    cp: int = 1
-    ep: int = 1
-    zero_stage: int = 3
-    cpu_offload: bool = False
-    sequence_parallel: bool = False
-
-
-class _Serve(BaseModel):
-    model_config = ConfigDict(extra="allow")
-
-    engine: str | None = None
-    prompt_tokens: int | None = None
-    output_tokens: int | None = None
-    concurrency: int = 1
-    max_model_len: int | None = None
-    kv_cache_dtype: str | None = None
-    kv_tokens: int | None = None
-    gpu_memory_utilization: float | None = None
-    mem_fraction_static: float | None = None
-    max_num_batched_tokens: int | None = None
-    max_num_seqs: int | None = None
-    chunked_prefill_size: int | None = None
-    n_ubatch: int | None = None
-    flash_attention: bool | None = None
-    cuda_graph_max_bs: int | None = None
-    enforce_eager: bool = False
-
-
-class _Request(BaseModel):
-    """The fields of a memory case that decide the answer; what is not known is absent."""
-
-    model_config = ConfigDict(extra="allow")
-
-    model: str | None = None
-    checkpoint: str | None = None
-    task: str
-    method: str = "full"
-    weight_dtype: str | None = None
-    compute_dtype: str | None = None
-    autocast: bool = False
-    optimizer: str = "adamw"
-    lora_rank: int | None = None
-    lora_targets: list[str] | str | None = None
-    lora_dtype: str | None = None
-    lora_dropout: float = 0.0
-    modules_to_save: list[str] = Field(default_factory=list)
-    num_virtual_tokens: int | None = None
-    batch_size: int = 1
-    seq_len: int | None = None
-    seq_len_max: int | None = None
-    padding: str | None = None
-    gradient_accumulation_steps: int = 1
-    gradient_checkpointing: bool = False
-    checkpointing_mode: str | None = None
-    attention: str = "sdpa"
-    loss: str = "standard"
-    compile: bool = False
-    framework: str = "transformers"
-    framework_version: str | None = None
-    torch_version: str | None = None
-    transformers_version: str | None = None
-    gpu: str | None = None
-    gpu_memory_bytes: int | None = None
-    num_gpus: int = 1
-    parallelism: _Parallelism | None = None
-    serve: _Serve | None = None
-    eval: dict[str, Any] | None = None
-    model_head: str | None = None
-    quant_group_size: int | None = None
-    quant_kernel: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,7 +145,7 @@ def express(case: Case) -> MemoryCase:
     from planner.model.registry import resolve
 
     try:
-        request = _Request.model_validate(case.request)
+        request = MemoryRequest.model_validate(case.request)
     except ValidationError as error:
         first = error.errors()[0]
         raise RequestError(f"request.{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
@@ -246,7 +167,7 @@ def express(case: Case) -> MemoryCase:
     )
 
 
-def _parallelism(case: Case, request: _Request) -> Parallelism:
+def _parallelism(case: Case, request: MemoryRequest) -> Parallelism:
     if case.measured.per_gpu is False:
         return Parallelism(pp=request.num_gpus)
     given = request.parallelism
@@ -271,7 +192,7 @@ def _parallelism(case: Case, request: _Request) -> Parallelism:
     )
 
 
-def _training(request: _Request) -> TrainingWorkload:
+def _training(request: MemoryRequest) -> TrainingWorkload:
     seq_len = request.seq_len or request.seq_len_max
     compute = request.compute_dtype or "bf16"
     checkpointing = "full" if request.gradient_checkpointing else "none"
@@ -309,7 +230,7 @@ def _training(request: _Request) -> TrainingWorkload:
     )
 
 
-def _adapter(request: _Request) -> AdapterSpec:
+def _adapter(request: MemoryRequest) -> AdapterSpec:
     targets = request.lora_targets or "all-linear"
     saved = tuple(request.modules_to_save)
     if isinstance(targets, list) and request.framework == "unsloth":
@@ -325,8 +246,8 @@ def _adapter(request: _Request) -> AdapterSpec:
     )
 
 
-def _serving(case: Case, request: _Request) -> ServingWorkload:
-    serve = request.serve or _Serve()
+def _serving(case: Case, request: MemoryRequest) -> ServingWorkload:
+    serve = request.serve or CaseServing()
     compute = request.compute_dtype or _default_compute(request)
     weight_dtype = request.weight_dtype or compute
     if request.quant_group_size and weight_dtype.startswith(("gptq-", "awq-")):
@@ -354,7 +275,7 @@ def _serving(case: Case, request: _Request) -> ServingWorkload:
     )
 
 
-def _default_compute(request: _Request) -> str:
+def _default_compute(request: MemoryRequest) -> str:
     if request.weight_dtype in ("fp32", "bf16", "fp16"):
         return request.weight_dtype
     return "fp16" if (request.weight_dtype or "").startswith(("gguf", "awq", "gptq")) else "bf16"
@@ -366,7 +287,7 @@ def _cache_dtype(named: str | None, compute: str) -> str:
     return {"f16": "fp16", "f32": "fp32"}.get(named, named)
 
 
-def _gpu(request: _Request) -> tuple[Gpu | None, int | None]:
+def _gpu(request: MemoryRequest) -> tuple[Gpu | None, int | None]:
     """The card, and its memory as torch printed it where it did."""
     from hardware_db.catalog import find_gpu
 
