@@ -105,7 +105,8 @@ def _keep_snapshot(path: Path) -> None:
 
     import torch
 
-    path.write_bytes(gzip.compress(pickle.dumps(torch.cuda.memory._snapshot())))  # type: ignore[no-untyped-call]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(gzip.compress(pickle.dumps(torch.cuda.memory._snapshot())))
 
 
 def _device_bytes_before(spec: RunSpec) -> int:
