@@ -155,7 +155,11 @@ class Calibration:
     def interval(
         self, tier: Tier, task: str, family: str, quantity: Quantity, framework: str, target: Target
     ) -> Interval:
-        """The most specific interval; a wide one of zero runs where nothing was ever measured."""
+        """The most specific interval; a wide one of zero runs where nothing was ever measured.
+
+        A trace that was not held against measurements takes the analytic tier's: most of what makes published runs
+        miss is what they leave unsaid, and both tiers are asked the same.
+        """
         found = [
             entry
             for entry in self.intervals
@@ -175,6 +179,8 @@ class Calibration:
                 int(entry.quantity is None),
             )
 
+        if not found and tier is Tier.TRACE:
+            return self.interval(Tier.ANALYTIC, task, family, quantity, framework, target)
         return min(found, key=vagueness, default=_unmeasured(tier, task))
 
 

@@ -94,6 +94,12 @@ def test_the_interval_of_the_same_family_and_counter_is_used_before_a_general_on
     assert (answer.low_bytes, answer.high_bytes) == (700, 2800)
 
 
+def test_a_trace_without_measurements_of_its_own_takes_the_analytic_interval() -> None:
+    calibration = Calibration(intervals=(interval(0.8, 1.2, family="lora"),))
+    traced = calibration.apply_to(estimate(Tier.TRACE), "lora", "transformers", Target())
+    assert (traced.low_bytes, traced.high_bytes) == (1120, 1680)
+
+
 def test_an_interval_always_holds_its_expectation() -> None:
     answer = Calibration(intervals=(interval(1.1, 1.3),)).apply_to(estimate(), "lora", "transformers", Target())
     assert answer.low_bytes <= answer.expected_bytes <= answer.high_bytes
