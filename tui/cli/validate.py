@@ -113,7 +113,7 @@ def _run_one(values: dict[str, Any]) -> int:
 
     campaign = _campaign(values)
     spec, architecture = _spec(values, campaign)
-    with _progress() as say:
+    with _progress(_num_phases(spec)) as say:
         say("predicting")
         measured = campaign.measure(spec, architecture, progress=say)
     report_warnings(measured.forecast.notes)
@@ -169,15 +169,25 @@ def _exit_code(measured: Measured) -> int:
 
 
 @contextmanager
-def _progress() -> Iterator[Any]:
-    """A spinner with the phase under way, on stderr and only where a person watches."""
+def _progress(num_phases: int | None = None) -> Iterator[Any]:
+    """A bar over the phases of a run, on stderr and only where a person watches."""
     if not sys.stderr.isatty():
         yield lambda text: None
         return
     from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    with Console(stderr=True).status("starting") as status:
-        yield status.update
+    columns = (TextColumn("{task.description:<26}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("starting", total=num_phases)
+        yield lambda text: bar.update(task, description=text, advance=", step " in text)
+
+
+def _num_phases(spec: RunSpec) -> int:
+    if spec.task == "serve":
+        return 3
+    accumulated = getattr(spec.workload, "gradient_accumulation_steps", 1)
+    return 1 + len(spec.step_lengths) * (2 * accumulated + 1)
 
 
 def _run_suite(values: dict[str, Any]) -> int:

@@ -21,6 +21,7 @@ def text(measured: Measured, environment: Environment) -> str:
     if measured.comparison.verdicts:
         lines.append(f"{'peak':<24}{'predicted':>12}{'interval':>28}{'measured':>12}{'error':>9}")
         lines += [_verdict_line(verdict) for verdict in measured.comparison.verdicts]
+        lines += dict.fromkeys(e.calibration for e in measured.forecast.estimates if e.calibration)
         lines.append("")
     if measured.comparison.phases:
         lines.append(f"{'allocated in phase':<24}{'predicted':>12}{'measured':>12}{'error':>9}")
