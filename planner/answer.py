@@ -16,7 +16,8 @@ from planner.fit import Estimator, Fit, Fitter, Verdict, by_price, fit_of, is_af
 from planner.memory import engine, rule
 from planner.memory.runtime import generation
 from planner.model.architecture import ModelArchitecture
-from planner.request import Parallelism, PlanRequest, ServingWorkload, TrainingWorkload
+from planner.rental import cheapest_rental
+from planner.request import HardwareWish, Parallelism, PlanRequest, ServingWorkload, TrainingWorkload
 from planner.spread import spread_over
 from planner.units import format_gib
 
@@ -148,7 +149,8 @@ class Answer:
         found = self.fitter.cheapest(pool(self.request), self.top)
         seen = {fit.gpu.id for fit in found}
         references = (named_gpu(name) for name in REFERENCE_GPUS)
-        return found + tuple(fit for gpu in references if gpu.id not in seen for fit in self.on(gpu))
+        beside = (gpu for gpu in references if gpu.id not in seen and meets(gpu, self.request.hardware))
+        return found + tuple(fit for gpu in beside for fit in self.on(gpu))
 
     def why_nothing_holds(self) -> tuple[str, ...]:
         """The nearest miss in one line, where nothing holds the request within the wish; else empty."""
@@ -202,15 +204,21 @@ class Answer:
         return tuple(sorted(tried, key=lambda fit: -fit.headroom_bytes)[:1])
 
 
+def meets(gpu: Gpu, wish: HardwareWish) -> bool:
+    """Whether a kind of GPU is as large as wished, and offered where a provider or a region is named."""
+    if gpu.memory_bytes < (wish.min_memory_bytes or 0):
+        return False
+    return not (wish.providers or wish.regions) or cheapest_rental(catalog.offers_for(gpu.id), 1, wish) is not None
+
+
 def pool(request: PlanRequest) -> tuple[Gpu, ...]:
     """The kinds of GPU considered when none is named: CUDA cards that current software runs the workload on."""
-    least = request.hardware.min_memory_bytes or 0
     bf16 = request.workload.compute_dtype == "bf16"
     return tuple(
         gpu
         for gpu in catalog.all_gpus()
         if gpu.is_cuda
-        and gpu.memory_bytes >= least
+        and meets(gpu, request.hardware)
         and not (bf16 and gpu.supports_bf16 is False)
         and (gpu.compute_capability is None or gpu.compute_capability >= MIN_COMPUTE_CAPABILITY)
     )

@@ -16,6 +16,7 @@ from planner.memory import rule
 from planner.model import registry
 from planner.model.architecture import ModelArchitecture
 from planner.quantity import Tier
+from planner.rental import check_wish
 from planner.request import HardwareWish, PlanRequest, ServingWorkload, TrainingWorkload
 
 
@@ -111,6 +112,8 @@ def plan_requests(requests: Sequence[PlanRequest], *, rule_only: bool = False, t
         raise RequestError("nothing is asked")
     for request in requests:
         checks.check_request(request)
+    if requests[0].hardware.providers or requests[0].hardware.regions:
+        check_wish(catalog.all_offers(), requests[0].hardware)
     gpus = tuple(named_gpu(name) for name in requests[0].hardware.gpus)
     resolved = registry.resolve(requests[0].model)
     model = resolved.architecture

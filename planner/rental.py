@@ -8,6 +8,7 @@ from datetime import date
 from decimal import Decimal
 
 from hardware_db.offer import Offer
+from planner.errors import UnknownNameError
 from planner.request import HardwareWish
 
 STALE_AFTER_DAYS = 90
@@ -50,6 +51,23 @@ def cheapest_rental(offers: Iterable[Offer], num_gpus: int, wish: HardwareWish) 
         key=lambda rental: (rental.offer.as_of is None, rental.usd_per_hour, rental.num_instances),
         default=None,
     )
+
+
+def check_wish(offers: Iterable[Offer], wish: HardwareWish) -> None:
+    """Raises UnknownNameError for a provider or a region that no offer has."""
+    known = tuple(offers)
+    for what, wished, names in (
+        ("provider", wish.providers, {offer.provider for offer in known}),
+        ("region", wish.regions, {offer.region for offer in known if offer.region}),
+    ):
+        for name in wished:
+            if any(name.lower() in other.lower() for other in names):
+                continue
+            from difflib import get_close_matches
+
+            near = get_close_matches(name.lower(), sorted(names), n=3)
+            hint = f"did you mean {' or '.join(near)}?" if near else f"for example {', '.join(sorted(names)[:6])}"
+            raise UnknownNameError(f"no price is known of {what} {name[:40]!r}", hint=hint)
 
 
 def _links(offer: Offer, num_gpus: int) -> bool:

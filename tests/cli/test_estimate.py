@@ -105,6 +105,9 @@ BROKEN_CONFIG = "broken config"
         (("--model", "~nobody-here/model"), 3, "model"),
         (("--model", "llama-70b", "--gpu", "A1000 80GB"), 3, "A100"),
         (("--model", "llama-70b", "--request", "r.json"), 2, "--request"),
+        (("--model", "llama-70b", "--json", "--csv"), 2, "exclude"),
+        (("--model", "llama-70b", "--provider", "runpodd"), 3, "runpod"),
+        (("--model", "llama-70b", "--region", "mars"), 3, "mars"),
         (("--params", "minus"), 2, "count"),
         (("--params", "0"), 2, "param"),
         (("--params", "9" * 60), 2, ""),
@@ -163,6 +166,19 @@ def test_a_rule_that_does_not_fit_what_was_named_exits_1(capsys: pytest.CaptureF
     args = ("--model", "llama-70b", "--bits", "16", "--task", "serve", "--tier", "rule", "--gpu", "A100 80GB")
     assert ask(capsys, *args, "--num-gpus", "1")[0] == 1
     assert ask(capsys, *args, "--num-gpus", "2")[0] == 0
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [("--min-memory", "500GB"), ("--max-usd-per-hour", "0.01"), ("--provider", "verda", "--region", "mars")],
+)
+def test_a_wish_nothing_meets_is_said_and_exits_with_a_code(
+    capsys: pytest.CaptureFixture[str], wish: tuple[str, ...]
+) -> None:
+    code, out, err = ask(capsys, "--model", "llama-8b", "--task", "serve", *wish)
+    assert code == (3 if "mars" in wish else 1)
+    assert "no priced GPU" in err or "nothing holds it" in err or "mars" in err
+    assert "A100" not in out.partition("estimate")[2]
 
 
 def test_every_field_of_the_schema_is_documented() -> None:

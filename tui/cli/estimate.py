@@ -50,6 +50,8 @@ def command(
     """
     if report is not None and report.suffix not in REPORT_SUFFIXES:
         raise RequestError(f"--report writes .html or .md, not {report.name!r}", hint="--report answer.html")
+    if as_json and as_csv:
+        raise RequestError("--json and --csv exclude each other", hint="leave one of them out")
     asked = build(values) if saved is None else _reopened(saved, values)
     if save_to is not None:
         from tui.request_file import dump
