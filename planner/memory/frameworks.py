@@ -28,6 +28,8 @@ class FrameworkTraits:
     """What ``loss="standard"`` means here."""
     keeps_outputs: bool = False
     """The loop holds the model's outputs while it runs backward."""
+    holds_graph: bool = False
+    """The loop's names keep the graph of a step until the next forward pass returns."""
     longest_batch_first: bool = False
     """The longest batch is the first one, so no outputs of an equal one are held when it runs."""
     caches_kv: bool | None = None
@@ -49,8 +51,8 @@ class FrameworkTraits:
     quantises_head: bool = False
     """The output head is packed like every other linear."""
     accumulates_unsharded: bool = False
-    """Its scripts accumulate without synchronising, so a sharded rank holds the whole gradients of every flat
-    parameter meanwhile, frozen parts included."""
+    """Its scripts accumulate by default and without synchronising: gradients outlive a micro-batch, and a
+    sharded rank holds those of every flat parameter whole, frozen parts included."""
     expandable_segments: bool = False
     """Its launcher sets ``expandable_segments``, which spares most of the allocator's fragmentation."""
     gathers_in_compute_dtype: bool = False
@@ -95,6 +97,7 @@ _FRAMEWORKS = {
             adapter_dtype="bf16",
             adapter_dropout=0.05,
             quantises_head=True,
+            holds_graph=True,
             longest_batch_first=True,
             accumulates_unsharded=True,
             repeats_kv=True,

@@ -98,10 +98,11 @@ def resident(
     reduced = _gradients(workload, own, share, parts)
     gradients = _unsharded(architecture, workload, traits, own, share, parts, reduced)
     steps = workload.gradient_accumulation_steps
+    by_default = traits.accumulates_unsharded & (share.gradients == 1)
     kept = replace(
         gradients,
         label="gradients of earlier micro-batches",
-        size_bytes=where(steps > 1, gradients.size_bytes, 0 * gradients.size_bytes),
+        size_bytes=where((steps > 1) | by_default, gradients.size_bytes, 0 * gradients.size_bytes),
     )
     trained_terms = [
         optimizer_state_term(rule, tensors, on_gpu=share.optimizer_on_gpu),

@@ -91,6 +91,11 @@ class StepMemory:
         return sum((run.count * run.kept_bytes for run in self.runs), start=0)
 
     @property
+    def graph_bytes(self) -> Int:
+        """What stays until the graph itself is dropped."""
+        return sum((run.count * run.memory.graph_bytes for run in self.runs), start=0)
+
+    @property
     def held_bytes(self) -> Int:
         """The KV cache, where autograd does not keep it anyway."""
         return sum((run.count * run.memory.held_bytes for run in self.runs), start=0)

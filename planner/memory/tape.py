@@ -60,6 +60,8 @@ class Node:
     backward_scratch_bytes: Int
     weight_gradient_bytes: Int
     is_matmul: bool = False
+    holds_input: bool = False
+    """True where the input hangs on the graph's node itself and leaves only with the graph."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +76,8 @@ class TapeMemory:
     """Highest point of the backward pass: saved tensors not yet released, gradients and scratch."""
     held_bytes: Int
     """Tensors a Python name holds to the end of the forward pass that autograd does not save."""
+    graph_bytes: Int
+    """Tensors that hang on nodes of the graph and outlive the backward pass until the graph goes."""
     selected_bytes: Int
     """Kept by operator-level selective checkpointing: fused attention and every second matmul."""
     output_bytes: Int
@@ -120,6 +124,7 @@ class Tape:
         backward_scratch_bytes: Int = 0,
         weight_gradient_bytes: Int = 0,
         is_matmul: bool = False,
+        holds_input: bool = False,
     ) -> Tensor:
         """Record an operation with a new output storage; ``saves_bytes`` are extras such as a log-sum-exp."""
         needs_grad = trainable or any(tensor.needs_grad for tensor in inputs)
@@ -143,6 +148,7 @@ class Tape:
                 backward_scratch_bytes,
                 weight_gradient_bytes,
                 is_matmul,
+                holds_input,
             )
         )
         return output
@@ -171,6 +177,14 @@ class Tape:
             forward_peak_bytes=forward_peak,
             backward_peak_bytes=backward_peak,
             held_bytes=_total(dict.fromkeys(storage for storage in self.held if storage not in set(saved))),
+            graph_bytes=_total(
+                dict.fromkeys(
+                    tensor.storage
+                    for node in self.nodes
+                    if node.holds_input and node.output.needs_grad
+                    for tensor in node.inputs
+                )
+            ),
             selected_bytes=self._selected_bytes(),
             output_bytes=output.size_bytes,
             weight_gradient_bytes=sum(

@@ -27,6 +27,7 @@ from planner.memory.tape import ELEMENT_BYTES
 from planner.memory.terms.adapters import Trained, trained
 from planner.memory.terms.objectives import Objective, objective_rule, with_objective
 from planner.memory.terms.optimizer import optimizer_step_term
+from planner.memory.versions import year
 from planner.model.architecture import ModelArchitecture
 from planner.request import Parallelism, TrainingWorkload
 
@@ -226,7 +227,12 @@ class _Job:
 
     def _earlier_outputs(self) -> list[MemoryTerm]:
         """A name that holds outputs still holds those of the step before while the next forward pass runs."""
-        return [] if self.traits.longest_batch_first else self._outputs()
+        if self.traits.longest_batch_first and (year(self.workload) or 2024) < 2024:
+            return []
+        terms = self._outputs()
+        if self.traits.holds_graph:
+            terms.append(_term("activations", "inputs the last graph still holds", self.step.graph_bytes))
+        return terms
 
     def _kept(self) -> list[MemoryTerm]:
         """What all layers keep between forward and backward, by part of the block."""
@@ -247,7 +253,7 @@ class _Job:
         ]
 
     def _forward_bytes(self) -> Int:
-        tail = self.step.tail.memory.forward_peak_bytes
+        tail = self.step.tail.forward_peak_bytes
         highest = maximum(
             self.step.forward_extra_bytes, tail, self._reference_bytes() + self.step.tail.logits_bytes
         )
@@ -256,7 +262,7 @@ class _Job:
     def _inference_bytes(self) -> Int:
         """A forward pass without autograd: one layer's temporaries, or the logits."""
         block = maximum(0, *(run.memory.forward_peak_bytes for run in self.step.runs))
-        return maximum(block, self.step.tail.memory.forward_peak_bytes)
+        return maximum(block, self.step.tail.forward_peak_bytes)
 
     def _head_gradients(self) -> MemoryTerm:
         """Gradients of the head and final norm, which come before those of the layers."""

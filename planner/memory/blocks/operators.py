@@ -47,6 +47,7 @@ def linear(tape: Tape, name: str, x: Tensor, out_elements: Int, dtype: str, weig
         out_elements,
         dtype,
         is_matmul=True,
+        holds_input=weight.saves_input,
         saves_bytes=weight.cast_bytes,
         saves=(x,) if weight.trainable or weight.saves_input else (),
         trainable=weight.trainable,

@@ -35,6 +35,8 @@ class Tail:
     """What the end of the model costs on one rank."""
 
     memory: TapeMemory
+    forward_peak_bytes: Int
+    """Highest point before the outputs of the step before are let go."""
     stranded_bytes: Int = 0
     """Blocks freed on the way that fit nothing that follows: half-precision logits among fp32 tensors."""
     returns_stranded: bool = True
@@ -98,8 +100,10 @@ def tail(
         tape.hold(scores)
     log_probabilities = tape.op("log-softmax", (scores,), scores.elements, scores.dtype, saves_output=True)
     loss = tape.op("loss", (log_probabilities,), 1, "fp32", saves=(log_probabilities,))
+    memory = tape.run(loss)
     return Tail(
-        memory=tape.run(loss),
+        memory=memory,
+        forward_peak_bytes=memory.forward_peak_bytes,
         stranded_bytes=logits.size_bytes if logits.dtype != scores.dtype else 0,
         returns_stranded=returned is logits,
         logits_bytes=returned.size_bytes,
@@ -119,6 +123,7 @@ def _split_head(tape: Tape, logits: Tensor, setting: Setting, tokens: Int) -> Ta
     rows = minimum(setting.batch * SPLIT_HEAD_ROWS, tokens)
     logits = cast(tape, logits, "fp32", name="logits in fp32")
     tape.hold(logits)
+    forward = tape.run(logits, output_gradient=False).forward_peak_bytes
     run_bytes = logits.size_bytes // tokens * rows
     loss = tape.op(
         "log-softmax",
@@ -131,6 +136,7 @@ def _split_head(tape: Tape, logits: Tensor, setting: Setting, tokens: Int) -> Ta
     )
     return Tail(
         memory=tape.run(loss),
+        forward_peak_bytes=forward,
         logits_bytes=logits.size_bytes,
         formula="T × V × 4 (log-softmax saved for its gradient, released run by run)",
         source=LITGPT_HEAD,
@@ -159,8 +165,13 @@ def _chunked(tape: Tape, hidden: Tensor, weight: Weight, tokens: Int, vocabulary
         trainable=weight.trainable,
         weight_gradient_bytes=gradient,
     )
+    memory = tape.run(loss)
     return Tail(
-        memory=tape.run(loss), logits_bytes=0, formula="T × d × 2 (gradient of the hidden states)", source=LIGER
+        memory=memory,
+        forward_peak_bytes=memory.forward_peak_bytes,
+        logits_bytes=0,
+        formula="T × d × 2 (gradient of the hidden states)",
+        source=LIGER,
     )
 
 
