@@ -22,7 +22,7 @@ PRIORS: dict[str, tuple[float, float, str, str, str]] = {
         "of the dense peak, where no GPU of the kind was measured",
         PRESUMED,
     ),
-    "attainable.matmul-8": (0.7, 0, "fraction", "fp8, int8 and fp4 products", PRESUMED),
+    "attainable.matmul-8": (0.88, 0, "fraction", "8-bit and 4-bit products, of the 16-bit fraction", PRESUMED),
     "attainable.stream": (0.92, 0, "fraction", "of the data-sheet bandwidth", PRESUMED),
     "bf16_emulation": (
         0.09,

@@ -36,9 +36,10 @@ __all__ = ["OBJECTIVES", "Axes", "Candidate", "NearMiss", "Objective", "SearchRe
 def search(request: PlanRequest, *, by: Objective = "cost", axes: Axes | None = None) -> SearchResult:
     """Every plan for a request within its wish, best first.
 
-    With ``num_tokens`` in a training workload money and hours are of the whole job, else of a million tokens. A
-    plan counts as feasible where even the high end of its memory fits. Raises RequestError for a request that
-    cannot be meant and UnsupportedError where nothing of it is modelled.
+    With ``num_tokens`` in a training workload money and hours are of the whole job, else of a million tokens;
+    serving is ranked by rent per hour and by time per token, its requests shared by the replicas. A plan
+    counts as feasible where even the high end of its memory fits. Raises RequestError for a request that cannot be
+    meant and UnsupportedError where nothing of it is modelled.
     """
     checks.check_request(request)
     resolved = registry.resolve(request.model)

@@ -144,7 +144,8 @@ def layouts(
     for row in rows:
         key = (*(row[name] > 1 for name in _DEGREES), row["zero_stage"])
         for batch in batches:
-            groups.setdefault(key, []).append({**row, "batch_size": batch})
+            shared = -(-batch // row["dp_replicate"]) if isinstance(workload, ServingWorkload) else batch
+            groups.setdefault(key, []).append({**row, "batch_size": shared})
     return tuple(_table(group) for group in groups.values())
 
 

@@ -16,7 +16,7 @@ from planner.errors import RequestError, UnsupportedError
 from planner.memory.breakdown import PhaseBreakdown
 from planner.memory.runtime import context_terms, workspace_term
 from planner.quantity import Quantity
-from planner.rental import GPUS_PER_MACHINE, Rental, cheapest_rental, is_wished
+from planner.rental import GPUS_PER_MACHINE, PER_GPU_QUOTES, Rental, cheapest_rental, is_wished
 from planner.request import HardwareWish, PlanRequest
 from planner.throughput.constants import constant
 from planner.throughput.device import Device, device_of, stack
@@ -74,7 +74,8 @@ def rental_of(row: Row, num_gpus: int, wish: HardwareWish) -> Rental | None:
 
 def _joins(offer: Offer) -> bool:
     """Whether several machines of this offer share a private network: dated offers of clouds, no marketplaces."""
-    return offer.as_of is not None and not offer.provider.lower().startswith(_MARKETPLACES)
+    quoted_per_gpu = offer.instance_type in PER_GPU_QUOTES
+    return offer.as_of is not None and not quoted_per_gpu and not offer.provider.lower().startswith(_MARKETPLACES)
 
 
 def hardware(request: PlanRequest, counts: tuple[int, ...]) -> Hardware:

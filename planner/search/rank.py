@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy
 
-from planner.request import HardwareWish
+from planner.request import HardwareWish, ServingWorkload
 from planner.search.evaluate import Block
 from planner.units import MILLION, SECONDS_PER_HOUR
 
@@ -47,8 +47,9 @@ class Pick:
     row: int
     layout: int
     hours: float
-    """Of the job, or of a million tokens."""
+    """Of the job, of a million trained tokens, or of one answered token."""
     usd: float
+    """Of the job, of a million trained tokens, or of an hour of serving."""
     headroom: float
     """Share of the GPU's memory left at the expected peak; negative: missing."""
     score: float
@@ -72,9 +73,12 @@ class Ranking:
 
     def add(self, block: Block) -> None:
         """Take a block into account."""
-        tokens = self.limits.num_tokens or MILLION
-        hours = tokens / block.tokens_per_s / SECONDS_PER_HOUR
-        usd = hours * block.usd_per_hour
+        if isinstance(block.workload, ServingWorkload):
+            # Demand is given, so money is the rent that meets it, and time is that of a token.
+            hours, usd = block.seconds / SECONDS_PER_HOUR, block.usd_per_hour
+        else:
+            hours = (self.limits.num_tokens or MILLION) / block.tokens_per_s / SECONDS_PER_HOUR
+            usd = hours * block.usd_per_hour
         holds = block.high_bytes <= self.memory_bytes
         priced = numpy.isfinite(block.usd_per_hour)
         if not self.limits.needs_price:

@@ -86,14 +86,21 @@ def generation(gpu: Gpu) -> str:
 def attained_fraction(gpu: Gpu, kind: str) -> float:
     """Measured fraction of the data-sheet rate for ``kind`` ("matmul-16", "matmul-8", "stream").
 
-    Of this GPU where measured, else the median of its generation, its architecture, all GPUs.
+    Of this GPU where measured, else the median of its generation and market, of the nearest market (workstation
+    and data-centre cards share power limits), of its chip, of all GPUs. Products in 8 bits lose, where not
+    measured, what 16-bit ones lose to power and a little more to the conversion around them.
     """
     table = document()["attainable"].get(kind, {})
     group = generation(gpu)
-    for key in (gpu.id, group, group.split("-")[0], "all"):
+    chip, market = group.split("-", 1)
+    sibling = {"workstation": "card", "card": "workstation"}.get(market, market)
+    keys = [gpu.id, group, f"{chip}-{sibling}", chip, "all"]
+    for key in keys if kind != "matmul-8" else keys[:4]:
         fraction = table.get(key, {}).get("fraction")
         if fraction and (kind != "stream" or fraction >= _PLAUSIBLE_STREAM):
             return float(fraction)
+    if kind == "matmul-8":
+        return attained_fraction(gpu, "matmul-16") * constant("attainable.matmul-8")
     return constant(f"attainable.{kind}")
 
 

@@ -25,6 +25,15 @@ def test_json_carries_the_count_the_plans_and_no_misses(run_plan: RunPlan) -> No
     assert usd == sorted(usd)
 
 
+def test_ranking_by_time_and_the_training_objective_are_told_apart(run_plan: RunPlan) -> None:
+    done = run_plan("search", *JOB, "--tokens", "10M", "--by", "time", "--objective", "sft", "--json")
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["ranked_by"] == "time"
+    hours = [plan["hours"] for plan in answer["plans"]]
+    assert hours == sorted(hours)
+
+
 def test_a_budget_nothing_meets_exits_1_and_says_why(run_plan: RunPlan) -> None:
     done = run_plan("search", *JOB, "--tokens", "1B", "--max-usd", "0.01")
     assert done.returncode == 1

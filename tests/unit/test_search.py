@@ -144,7 +144,10 @@ def test_serving_searches_spreads_and_formats() -> None:
     request = PlanRequest(model="meta-llama/Llama-3.1-8B", workload=workload, hardware=HardwareWish(max_gpus=4))
     result = search(request, axes=Axes(weight_dtypes=("bf16", "fp8"), kv_cache_dtypes=("bf16", "fp8")))
     assert result.best is not None
-    assert result.best.workload.concurrency == 8  # type: ignore[union-attr]
+    best = result.best
+    assert best.workload.concurrency * best.parallelism.dp_replicate >= 8  # type: ignore[union-attr]
+    rents = [candidate.usd_per_hour for candidate in result.candidates if candidate.usd_per_hour is not None]
+    assert rents == sorted(rents)
     assert {candidate.workload.weight_dtype for candidate in result.candidates} <= {"bf16", "fp8"}
 
 

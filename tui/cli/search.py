@@ -21,7 +21,7 @@ MAX_SHOWN = 1000
 @click.command(cls=RequestCommand, short_help="The cheapest, fastest or roomiest plan over every offer.")
 @request_options
 @click.option(
-    "--by", "objective", type=Word(("cost", "time", "headroom")), default="cost", help="What to rank by."
+    "--by", "ranked_by", type=Word(("cost", "time", "headroom")), default="cost", help="What to rank by."
 )
 @click.option("--max-usd", type=USD, help="Budget of the whole job (needs --tokens).")
 @click.option("--max-hours", type=FLOAT, help="Longest the job may take (needs --tokens).")
@@ -38,7 +38,7 @@ MAX_SHOWN = 1000
     "--parquet", type=click.Path(dir_okay=False, path_type=Path), help="Also write the plans as Parquet."
 )
 def command(
-    objective: Any,
+    ranked_by: Any,
     max_usd: Decimal | None,
     max_hours: float | None,
     providers: str | None,
@@ -64,7 +64,7 @@ def command(
     request = _at_least(request, min_context, min_concurrency)
     if solve is not None:
         return _solve(request, solve, top, as_json)
-    return _search(request, values, objective, top, as_json=as_json, as_csv=as_csv, parquet=parquet)
+    return _search(request, values, ranked_by, top, as_json=as_json, as_csv=as_csv, parquet=parquet)
 
 
 def _limited(
@@ -115,13 +115,13 @@ def _axes(request: PlanRequest, values: dict[str, Any]) -> Any:
 
 
 def _search(
-    request: PlanRequest, values: dict[str, Any], objective: Any, top: int, *, as_json: bool, as_csv: bool,
+    request: PlanRequest, values: dict[str, Any], ranked_by: Any, top: int, *, as_json: bool, as_csv: bool,
     parquet: Path | None,
 ) -> int:  # fmt: skip
     from planner.search import search
     from tui.render import search as render
 
-    result = search(request, by=objective, axes=_axes(request, values))
+    result = search(request, by=ranked_by, axes=_axes(request, values))
     report_warnings(result.notes)
     if parquet is not None:
         _write_parquet(result, parquet)

@@ -81,6 +81,8 @@ def _choices(candidate: Candidate) -> str:
         "tp": spread.tp, "pp": spread.pp, "cp": spread.cp,
     }  # fmt: skip
     words = [f"{name} {degree}" for name, degree in degrees.items() if degree > 1]
+    if candidate.small_machines:
+        words.insert(0, f"{candidate.num_instances} small machines")
     if isinstance(workload, TrainingWorkload):
         words += [
             f"{workload.method} {workload.weight_dtype}", f"batch {workload.batch_size}",
