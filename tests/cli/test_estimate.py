@@ -181,6 +181,15 @@ def test_a_wish_nothing_meets_is_said_and_exits_with_a_code(
     assert "A100" not in out.partition("estimate")[2]
 
 
+def test_plan_alone_in_a_pipe_shows_help_and_its_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = ask(capsys)
+    assert (code, err) == (0, "")
+    assert "Commands:" in out
+    code, out, _ = ask(capsys, "--version")
+    assert code == 0
+    assert out.startswith("plan")
+
+
 def test_every_field_of_the_schema_is_documented() -> None:
     text = (ROOT / "docs" / "json-schema.md").read_text(encoding="utf-8")
     holders = [SCHEMA, *(SCHEMA["$defs"][name] for name in ("estimate", "fit", "term"))]

@@ -65,8 +65,8 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if not args and sys.stdin.isatty() and sys.stdout.isatty():
-            args = ["tui"]
+        if not args:
+            args = ["tui"] if sys.stdin.isatty() and sys.stdout.isatty() else ["--help"]
         elif args and args[0].startswith("-") and args[0] not in _TOP_LEVEL_OPTIONS:
             args = [DEFAULT_COMMAND, *args]
         return super().parse_args(ctx, args)
@@ -74,9 +74,12 @@ class LazyGroup(click.Group):
 
 def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     if value:
-        from importlib.metadata import version
+        from importlib.metadata import PackageNotFoundError, version
 
-        click.echo(f"plan {version('gpu-planner')}")
+        try:
+            click.echo(f"plan {version('gpu-planner')}")
+        except PackageNotFoundError:
+            click.echo("plan, from a checkout that is not installed")
         ctx.exit()
 
 
