@@ -34,6 +34,16 @@ _PEAKS = {
 _POOLS = ("weights", "kv_cache_bytes", "kv_cache_tokens", "activation_peak", "non_torch", "cuda_graphs")
 _CHECKPOINTING = {"selective-op": "selective", "unsloth-offload": "offload", "full": "full"}
 _ATTENTION = {"unsloth (xformers/FA2)": "flash-attention-2"}
+_METHODS = {
+    **dict.fromkeys(("ln-tuning", "lntuning", "layernorm-tuning"), "layernorm"),
+    **dict.fromkeys(("ptuning", "p-tuning-v1"), "p-tuning"),
+    **dict.fromkeys(("adapter", "bottleneck-adapter"), "bottleneck"),
+    "prompt": "prompt-tuning",
+    "prefix": "prefix-tuning",
+}
+"""Other spellings of methods the engine knows."""
+_ON_TRAINER = ("accelerate", "llama-factory", "octocoder")
+"""Stacks that train with transformers' own Trainer and models."""
 _ADAPTER_DTYPE = {"litgpt": "bf16", "fsdp_qlora": "bf16"}
 """Frameworks that cast adapters with the model; peft's default is fp32."""
 
@@ -206,7 +216,7 @@ def _training(request: MemoryRequest) -> TrainingWorkload:
             generate_max_new_tokens=request.eval.get("max_new_tokens"),
         )
     return TrainingWorkload(
-        method=request.method,
+        method=_method(request.method),
         weight_dtype=request.weight_dtype or compute,
         compute_dtype="bf16" if compute == "fp8" else compute,
         autocast=request.autocast,
@@ -223,11 +233,28 @@ def _training(request: MemoryRequest) -> TrainingWorkload:
         if (request.model_head or "").endswith("SequenceClassification")
         else "sft",
         evaluation=evaluation,
-        framework=request.framework,
+        framework=_framework(request.framework),
         framework_version=request.framework_version,
         torch_version=request.torch_version,
         compile=request.compile,
     )
+
+
+def _method(name: str) -> str:
+    spelled = name.lower().replace("_", "-")
+    return _METHODS.get(spelled, spelled)
+
+
+def _framework(name: str) -> str:
+    """The stack whose traits hold: of "transformers+accelerate" those of transformers."""
+    from planner.memory.frameworks import FRAMEWORK_NAMES
+
+    if name in FRAMEWORK_NAMES:
+        return name
+    parts = name.lower().split("+")
+    if "trl" in parts:
+        return "trl"
+    return "transformers" if "transformers" in parts or name in _ON_TRAINER else name
 
 
 def _adapter(request: MemoryRequest) -> AdapterSpec:

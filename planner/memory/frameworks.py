@@ -176,6 +176,10 @@ def framework_names() -> tuple[str, ...]:
     return tuple(_FRAMEWORKS)
 
 
+FRAMEWORK_NAMES = frozenset((*_FRAMEWORKS, *_ALIASES))
+"""Every name ``framework_traits`` knows."""
+
+
 def framework_traits(workload: TrainingWorkload) -> FrameworkTraits:
     """Rules of the workload's framework; raises UnsupportedError for one that is not known."""
     name = workload.framework.lower()
