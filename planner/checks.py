@@ -261,11 +261,7 @@ def _doubts(workload: TrainingWorkload | ServingWorkload, model: ModelArchitectu
     limit = model.max_position_embeddings
     if limit is not None and tokens > limit:
         warnings.append(f"{tokens:,} tokens are more than the {limit:,} positions {model.name} was made for")
-    if isinstance(workload, TrainingWorkload) and workload.evaluation is not None:
-        warnings.append("evaluation inside training is left out of the formulas; plan validate runs it")
     target = workload.target_seq_len if isinstance(workload, TrainingWorkload) else None
     if target is not None and model.kind != "encoder-decoder":
         warnings.append(f"{model.name} has no encoder-decoder pair: the target length is ignored")
-    elif target is not None:
-        warnings.append("the formulas take the sequence length for the decoder too; --tier trace takes both")
     return tuple(warnings)

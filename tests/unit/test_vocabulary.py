@@ -41,6 +41,7 @@ def test_every_method_is_estimated(method: str) -> None:
         ("optimizer", vocabulary.OPTIMIZERS),
         ("attention", vocabulary.ATTENTION),
         ("loss", vocabulary.LOSSES),
+        ("objective", vocabulary.OBJECTIVES),
         ("gradient_checkpointing", vocabulary.CHECKPOINTING),
     ],
 )
