@@ -149,6 +149,7 @@ def build_setting(
         adapter=_branch(workload, traits, base),
         dequantised_element_bytes=_dequantised_bytes(workload, fmt),
         saves_quantised_inputs=fmt.scheme == "bitsandbytes" and saves_quantised_inputs(workload),
+        loads_packed=fmt.scheme == "bitsandbytes",
         quantised_head=traits.quantises_head and fmt.is_quantised,
         attention=kernel,
         masked=workload.padding_mask or traits.masks_attention,

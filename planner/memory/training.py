@@ -24,7 +24,7 @@ from planner.memory.runtime import context_terms, slack_term
 from planner.memory.sharding import Shares, Units, gathered_term, reduction_term, shares, units
 from planner.memory.step import StepMemory, build_setting, run_step
 from planner.memory.tape import ELEMENT_BYTES
-from planner.memory.terms.adapters import Trained, trained
+from planner.memory.terms.adapters import Trained, trained, with_whole_ends
 from planner.memory.terms.objectives import Objective, objective_rule, with_objective
 from planner.memory.terms.optimizer import optimizer_step_term
 from planner.memory.versions import year
@@ -59,6 +59,8 @@ def training_breakdown(
     workload = with_objective(workload, rule)
     if traits.program == "litgpt":
         architecture = litgpt_view(architecture)
+    if traits.trains_whole_ends:
+        workload = with_whole_ends(workload)
     share = shares(parallelism)
     setting = build_setting(architecture, workload, traits, fmt, share, gpu)
     job = _Job(
@@ -205,8 +207,14 @@ class _Job:
         stranded = 0 if keeps and tail.returns_stranded else tail.stranded_bytes
         if not self.traits.expandable_segments:
             stranded = stranded + tail.memory.backward_peak_bytes // 8
-        return dict.fromkeys(("forward", "backward", "end of backward", "optimizer step"), pools) | {
-            "loss backward": pools + stranded
+        table = self.architecture.vocab_size * self.architecture.hidden_size
+        return {
+            "load": table if self.setting.loads_packed else 0,
+            "forward": pools,
+            "loss backward": pools + stranded,
+            "backward": pools,
+            "end of backward": pools,
+            "optimizer step": pools,
         }
 
     def _gathered(self, blocks: int) -> list[MemoryTerm]:

@@ -58,6 +58,12 @@ def separates_experts(workload: TrainingWorkload) -> bool:
     return workload.framework in ("transformers", "trl", "peft") and found[0] == 4
 
 
+def before_dynamic_uploads(workload: TrainingWorkload) -> bool:
+    """unsloth before December 2024 loaded plain 4-bit uploads; its versions are dates such as 2024.8."""
+    found = release(workload.framework_version)
+    return found is not None and found[:2] < (2024, 12)
+
+
 def peft_follows_base(workload: TrainingWorkload) -> bool:
     """A stack older than peft 0.12 (August 2024), judged by its torch or the year of its framework."""
     if workload.torch_version:

@@ -63,6 +63,8 @@ class Setting:
     norm_weighs_in_fp32: bool = False
     saves_quantised_inputs: bool = False
     quantised_head: bool = False
+    loads_packed: bool = False
+    """A 4-bit or 8-bit checkpoint is loaded: 16-bit tables pass through the device on the way."""
     softmax_in_fp32: bool = True
     prefix_tokens: Int = 0
     """Trained keys and values in front of every layer's own (prefix tuning)."""

@@ -5,7 +5,7 @@ Letters: r rank, n input and m output features of a matrix, L layers, d hidden s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from planner.citation import Citation
 from planner.errors import UnsupportedError
@@ -13,7 +13,7 @@ from planner.memory.breakdown import MemoryTerm
 from planner.memory.ops import Int
 from planner.memory.tape import ELEMENT_BYTES
 from planner.model.architecture import GroupedQueryAttention, LayerGroup, Linear, ModelArchitecture
-from planner.request import AdapterSpec
+from planner.request import AdapterSpec, TrainingWorkload
 
 _LORA = Citation(title="LoRA", url="https://arxiv.org/abs/2106.09685")
 _DORA = Citation(title="DoRA", url="https://arxiv.org/abs/2402.09353")
@@ -30,6 +30,7 @@ _LLAMA_ADAPTER_V2 = Citation(title="LLaMA-Adapter V2", url="https://arxiv.org/ab
 _FULL = Citation(title="every parameter is trained", url="https://github.com/huggingface/transformers")
 _MEZO = Citation(title="MeZO", url="https://arxiv.org/abs/2305.17333")
 
+_WHOLE_ENDS = ("embed_tokens", "lm_head")
 LOW_RANK = frozenset({"lora", "qlora", "rslora", "pissa", "lora+", "dora", "qdora", "adalora"})
 METHODS = (
     *sorted(LOW_RANK), "full", "mezo", "vera", "ia3", "prompt-tuning", "prefix-tuning", "p-tuning", "bottleneck",
@@ -64,6 +65,23 @@ def targets(
         for group in architecture.groups
         for linear in group.linears
         if is_target(linear, spec.target_modules)
+    )
+
+
+def with_whole_ends(workload: TrainingWorkload) -> TrainingWorkload:
+    """Embedding and head named as targets, trained as whole copies instead (unsloth)."""
+    spec = workload.adapter
+    if isinstance(spec.target_modules, str):
+        return workload
+    ends = tuple(name for name in spec.target_modules if name in _WHOLE_ENDS)
+    rest = tuple(name for name in spec.target_modules if name not in _WHOLE_ENDS)
+    if not ends:
+        return workload
+    return replace(
+        workload,
+        adapter=replace(
+            spec, target_modules=rest, modules_to_save=tuple(dict.fromkeys((*spec.modules_to_save, *ends)))
+        ),
     )
 
 
