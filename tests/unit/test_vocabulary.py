@@ -58,5 +58,6 @@ def test_every_word_of_training_is_estimated(field: str, words: tuple[str, ...])
 def test_every_word_of_serving_is_estimated(field: str, words: tuple[str, ...]) -> None:
     assert MODEL is not None
     for word in words:
-        workload = replace(ServingWorkload(), **{field: word})  # type: ignore[arg-type]
+        stored = "awq-int4" if word == "autoawq" else "bf16"
+        workload = replace(ServingWorkload(weight_dtype=stored), **{field: word})  # type: ignore[arg-type]
         assert engine.estimate(MODEL, workload, Parallelism(), None).expected_bytes > 0
