@@ -107,3 +107,25 @@ def test_mistakes_are_answered_in_one_line(
     assert (done.returncode, done.stdout) == (code, "")
     assert words in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_data_set_s_lengths_become_histories_and_a_late_failure_is_named(
+    run_plan: RunPlan, tmp_path: Path
+) -> None:
+    config = {
+        "model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 1,
+        "num_attention_heads": 4, "num_key_value_heads": 4, "vocab_size": 20000, "tie_word_embeddings": False,
+    }  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    lengths = [32] * 40 + [512]
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps({"length": length}) + "\n" for length in lengths))
+    done = run_plan(
+        "trace", "--model", "./config.json", "--method", "full", "--batch-size", "4", "--seq-len", "512",
+        "--no-gradient-checkpointing", "--lengths", "data.jsonl", "--steps", "20", "--json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    reserved = next(each for each in answer["estimates"] if each["quantity"] == "reserved")
+    assert reserved["low_bytes"] <= reserved["expected_bytes"] <= reserved["high_bytes"]
+    steps = {peak["step"] for peak in answer["default"]["phases"]}
+    assert steps == set(range(21))

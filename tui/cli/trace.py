@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 FILE = click.Path(dir_okay=False, path_type=Path)
 PLOT_SUFFIXES = (".svg", ".html", ".png")
 _OWN = (
-    "steps", "script", "save_to", "replayed", "capacity", "expandable_segments", "plot", "snapshot", "timeout",
-    "as_json",
+    "steps", "script", "lengths", "tokenizer", "packing", "histories", "seed", "save_to", "replayed", "capacity",
+    "expandable_segments", "plot", "snapshot", "timeout", "as_json",
 )  # fmt: skip
 
 
@@ -30,6 +30,11 @@ _OWN = (
 @request_options
 @click.option("--steps", type=INT, help="Optimizer steps to run; 3 where batches are equal.")
 @click.option("--script", metavar="FILE.py::FUNCTION", help="Trace your own step (docs/trace.md).")
+@click.option("--lengths", type=FILE, help="JSON lines of a data set: batches get its lengths, shuffled.")
+@click.option("--tokenizer", metavar="NAME", help="Counts the tokens of a data set that holds text.")
+@click.option("--packing", is_flag=True, help="Pack batches to --seq-len instead of padding them.")
+@click.option("--histories", type=INT, default=3, help="How many shuffled orders to simulate.")
+@click.option("--seed", type=INT, default=0, help="Of the first order.")
 @click.option("--save", "save_to", type=FILE, help="Keep the event log in this file.")
 @click.option("--replay", "replayed", type=FILE, help="Answer from a saved event log.")
 @click.option("--capacity", metavar="SIZE", help="Memory of the simulated device, such as 24GiB.")
@@ -84,9 +89,29 @@ def _traced(values: dict[str, Any]) -> tuple[TraceResult, PlanRequest | None, Gp
     gpu = catalog.find_gpu(request.hardware.gpus[0]) if request.hardware.gpus else None
     if gpu is not None and settings["capacity_bytes"] is None:
         settings["capacity_bytes"] = _free_bytes(gpu, request)
+    if values["lengths"] is not None:
+        return _over_histories(values, request, gpu, settings["capacity_bytes"]), request, gpu
     with _progress("tracing"):
         result = trace(request, gpu=gpu, num_steps=values["steps"], timeout_s=values["timeout"])
     return result_of(result.log, wall_s=result.wall_s, **settings), request, gpu
+
+
+def _over_histories(
+    values: dict[str, Any], request: PlanRequest, gpu: Gpu | None, capacity_bytes: int | None
+) -> TraceResult:
+    from planner.checks import check_range
+    from validate.trace.lengths import read_lengths
+    from validate.trace.run import HISTORY_STEPS, trace_histories
+
+    steps = values["steps"] or HISTORY_STEPS
+    check_range("steps", steps, 1, 1000)
+    check_range("histories", values["histories"], 1, 20)
+    samples = read_lengths(values["lengths"], values["tokenizer"])
+    with _progress("tracing"):
+        return trace_histories(
+            request, samples, gpu=gpu, packing=values["packing"], num_histories=values["histories"],
+            num_steps=steps, seed=values["seed"], capacity_bytes=capacity_bytes, timeout_s=values["timeout"],
+        )  # fmt: skip
 
 
 def _free_bytes(gpu: Gpu, request: PlanRequest) -> int:
@@ -122,7 +147,9 @@ def _answer(
 
 
 def _exit_code(result: TraceResult) -> int:
-    return int(ExitCode.DOES_NOT_FIT if result.default.out_of_memory is not None else ExitCode.OK)
+    runs = (result.default, *result.histories)
+    failed = any(run.out_of_memory is not None for run in runs)
+    return int(ExitCode.DOES_NOT_FIT if failed else ExitCode.OK)
 
 
 def _write(path: Path, write: Any) -> None:

@@ -46,6 +46,13 @@ def text(result: TraceResult, estimates: tuple[Estimate, ...], gpu: Gpu | None) 
             f"{_size(failure.reserved_bytes)} reserved",
             "",
         ]
+    for index, history in enumerate(result.histories, start=1):
+        failed = history.out_of_memory
+        end = "runs through" if failed is None else f"fails at step ~{failed.step} ({failed.phase})"
+        lines.append(
+            f"history {index} of {len(result.histories)}: reserved {_size(history.peak_reserved_bytes)}, {end}"
+        )
+    lines += [""] if result.histories else []
     lines.append(f"live at the peak of {_size(default.peak_allocated_bytes)} "
                  f"({default.peak_phase}, step {default.peak_step})")  # fmt: skip
     groups = result.live_at_peak()

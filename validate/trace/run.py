@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,13 +23,18 @@ from planner.request import PlanRequest, TrainingWorkload
 from planner.units import GIB, format_bytes
 from validate.trace.allocator import AllocatorSettings
 from validate.trace.events import EventLog, load
+from validate.trace.history import compose, nearest_lengths
 from validate.trace.job import ScriptJob, TraceJob
+from validate.trace.lengths import batch_lengths
 from validate.trace.replay import LiveGroup, Replay, live_at, replay
 
 TIMEOUT_S = 300.0
 MEMORY_BYTES = 6 * GIB
 SHORT_BATCH_DIVISOR = 5
 """A batch of ordinary samples is taken to be so many times shorter than the longest of the run."""
+NUM_HISTORIES = 3
+HISTORY_STEPS = 50
+TRACED_LENGTHS = 8
 NUM_STEPS = 3
 """The first step allocates optimizer states, the second is the first complete one, the third shows it repeats."""
 
@@ -90,6 +96,49 @@ def result_of(
     expandable = replay(log, AllocatorSettings(capacity_bytes=capacity_bytes, expandable_segments=True))
     default = expandable if expandable_segments else replay(log, AllocatorSettings(capacity_bytes=capacity_bytes))
     return TraceResult(log=log, default=default, expandable=expandable, wall_s=wall_s)
+
+
+def trace_histories(
+    request: PlanRequest,
+    samples: Sequence[int],
+    *,
+    gpu: Gpu | None = None,
+    packing: bool = False,
+    num_histories: int = NUM_HISTORIES,
+    num_steps: int = HISTORY_STEPS,
+    seed: int = 0,
+    capacity_bytes: int | None = None,
+    timeout_s: float = TIMEOUT_S,
+    memory_bytes: int = MEMORY_BYTES,
+) -> TraceResult:
+    """Trace a step per batch length and replay shuffled orders of a data set with samples of these lengths.
+
+    Lengths are rounded up to at most ``TRACED_LENGTHS``. The first history is the answer, all of them its band.
+    """
+    started = time.perf_counter()
+    job = make_job(request, gpu)
+    workload = job.training
+    orders = [
+        batch_lengths(
+            samples, batch_size=workload.batch_size, longest=workload.seq_len, num_steps=num_steps,
+            seed=seed + index, packing=packing,
+        )
+        for index in range(num_histories)
+    ]  # fmt: skip
+    bounds = nearest_lengths([length for order in orders for length in order], TRACED_LENGTHS)
+    traced = (max(bounds.values()), *sorted(set(bounds.values())))
+    job = replace(job, seq_lens=traced, empty_cache_steps=None)
+    log = run_in_subprocess(job, timeout_s=timeout_s, memory_bytes=memory_bytes)
+    logs = [compose(log, traced, [bounds[length] for length in order]) for order in orders]
+    plain = AllocatorSettings(capacity_bytes=capacity_bytes)
+    histories = tuple(replay(each, plain) for each in logs)
+    return TraceResult(
+        log=logs[0],
+        default=histories[0],
+        expandable=replay(logs[0], replace(plain, expandable_segments=True)),
+        histories=histories,
+        wall_s=time.perf_counter() - started,
+    )
 
 
 def trace_script(

@@ -71,6 +71,7 @@ def plain_loop(
             optimizer.zero_grad()
         if empty_cache_steps and (step + 1) % empty_cache_steps == 0:
             tracer.empty_cache()
+    tracer.finish()
 
 
 def _forward_options(built: Built, workload: TrainingWorkload) -> dict[str, object]:

@@ -49,9 +49,12 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._default_category = self._unknown
         self._over = False
 
-    def __exit__(self, *exception: Any) -> None:
+    def finish(self) -> None:
         """The run is over: what is torn down afterwards is not part of it."""
         self._over = True
+
+    def __exit__(self, *exception: Any) -> None:
+        self.finish()
         super().__exit__(*exception)  # type: ignore[no-untyped-call]
 
     # --- what the running program says -----------------------------------------------------------
