@@ -1,4 +1,4 @@
-"""How long a whole ``plan trace`` takes, in seconds of wall and CPU time and host memory; reported, never asserted.
+"""How long a whole ``plan trace`` takes: seconds of wall and CPU time, host memory; reported, never asserted.
 
 python benchmarks/trace_speed.py
 """
@@ -29,17 +29,14 @@ def timed(*args: str) -> tuple[float, float]:
 
 
 def main() -> None:
-    print(
-        f"{'model':<26} {'method':<6} {'trace wall':>11} {'trace CPU':>10} {'analytic wall':>14} {'largest process':>16}"
-    )
+    print(f"{'model':<26} {'method':<6} {'trace':>9} {'CPU':>9} {'analytic':>9} {'largest process':>16}")
     for model, method, seq_len in CASES:
         request = ("--model", model, "--method", method, "--seq-len", str(seq_len))
         wall_s, cpu_s = timed("trace", *request, "--json")
         analytic_s, _ = timed("estimate", *request, "--json")
-        largest = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / MIB
-        print(
-            f"{model:<26} {method:<6} {wall_s:>9.1f} s {cpu_s:>8.1f} s {analytic_s:>12.2f} s {largest:>12.0f} MiB"
-        )
+        largest_mib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / MIB
+        seconds = " ".join(f"{value:>7.1f} s" for value in (wall_s, cpu_s, analytic_s))
+        print(f"{model:<26} {method:<6} {seconds} {largest_mib:>12.0f} MiB")
 
 
 if __name__ == "__main__":

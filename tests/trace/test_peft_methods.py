@@ -17,8 +17,8 @@ LLAMA: Config = {
 }  # fmt: skip
 ADAPTER = AdapterSpec(rank=4, num_virtual_tokens=4)
 SAME_AS_REAL = (
-    "adalora", "boft", "delora", "fourierft", "glora", "hira", "hra", "ia3", "layernorm", "loha",
-    "lokr", "miss", "oft", "p-tuning", "prefix-tuning", "pvera", "randlora", "trainable-tokens", "vera",
+    "adalora", "boft", "fourierft", "hira", "ia3", "layernorm", "loha", "lokr", "oft", "p-tuning", "prefix-tuning",
+    "vera",
 )  # fmt: skip
 NEED_DATA = {"shira": "aten.nonzero", "unilora": "aten.bincount", "frod": "aten.index", "cpt": "aten.index"}
 """Methods whose adapters take their shapes from values, and the operator that does so."""

@@ -38,7 +38,7 @@ def request(folder: Path, **workload: object) -> PlanRequest:
 
 @pytest.fixture(scope="module")
 def full(tmp_path_factory: pytest.TempPathFactory) -> TraceResult:
-    return trace(request(tmp_path_factory.mktemp("full")))
+    return trace(request(tmp_path_factory.mktemp("full")), num_steps=3)
 
 
 def test_full_fine_tuning_holds_weights_gradients_and_two_states(full: TraceResult) -> None:

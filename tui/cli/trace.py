@@ -28,7 +28,7 @@ _OWN = (
 
 @click.command(cls=RequestCommand)
 @request_options
-@click.option("--steps", type=INT, help="Optimizer steps to run; 3 where batches are equal.")
+@click.option("--steps", type=INT, help="Optimizer steps to run: 2, or 50 of each history.")
 @click.option("--script", metavar="FILE.py::FUNCTION", help="Trace your own step (docs/trace.md).")
 @click.option("--lengths", type=FILE, help="JSON lines of a data set: batches get its lengths, shuffled.")
 @click.option("--tokenizer", metavar="NAME", help="Counts the tokens of a data set that holds text.")

@@ -35,8 +35,8 @@ SHORT_BATCH_DIVISOR = 5
 NUM_HISTORIES = 3
 HISTORY_STEPS = 50
 TRACED_LENGTHS = 8
-NUM_STEPS = 3
-"""The first step allocates optimizer states, the second is the first complete one, the third shows it repeats."""
+NUM_STEPS = 2
+"""The first step allocates optimizer states, the second is complete; later ones repeat it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
