@@ -7,7 +7,10 @@ from dataclasses import dataclass, replace
 from hardware_db.gpu import Gpu
 from planner.answer import named_gpu
 from planner.errors import RequestError, UnsupportedError
+from planner.fit import Verdict, by_price
 from planner.model import registry
+from planner.plan import plan_request
+from planner.quantity import Tier
 from planner.rental import GPUS_PER_MACHINE
 from planner.request import Parallelism, PlanRequest, ServingWorkload, TrainingWorkload
 from planner.spread import spread_over
@@ -50,9 +53,28 @@ class Chosen:
         return self.request.workload
 
 
+def _cheapest(request: PlanRequest) -> PlanRequest:
+    fits = [
+        fit
+        for fit in plan_request(request, top=1).fits
+        if fit.verdict is Verdict.FITS and fit.estimate.tier is not Tier.RULE and fit.usd_per_hour is not None
+    ]
+    if not fits:
+        raise RequestError("no priced GPU holds this plan", hint="name one with --gpu h100 --num-gpus 8")
+    best = min(fits, key=by_price)
+    wish = replace(request.hardware, gpus=(best.gpu.id,), num_gpus=best.num_gpus)
+    return replace(request, parallelism=best.parallelism, hardware=wish)
+
+
 def choose(request: PlanRequest) -> Chosen:
-    """Settle the spread of a request that names one kind of GPU; the settled request is what files carry."""
+    """Settle GPU and spread of a request; the settled request is what files carry.
+
+    Where no GPU is named, the cheapest that holds the plan is taken.
+    """
     wish = request.hardware
+    if not wish.gpus:
+        request = _cheapest(request)
+        wish = request.hardware
     if len(wish.gpus) != 1:
         raise RequestError("one kind of GPU is needed", hint="add --gpu h100 --num-gpus 8")
     gpu = named_gpu(wish.gpus[0])

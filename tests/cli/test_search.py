@@ -51,6 +51,17 @@ def test_csv_and_parquet_hold_the_same_plans(run_plan: RunPlan, tmp_path: Path) 
     assert [row["gpu"] for row in rows] == list(frame["gpu"])[: len(rows)]
 
 
+def test_a_dataset_and_its_epochs_set_the_tokens(run_plan: RunPlan, tmp_path: Path) -> None:
+    path = tmp_path / "chat.jsonl"
+    sample = {"messages": [{"role": "user", "content": "x" * 3000}, {"role": "assistant", "content": "y" * 1000}]}
+    path.write_text("".join(json.dumps(sample) + "\n" for _ in range(1000)))
+    by_file = run_plan("search", *JOB, "--dataset", str(path), "--epochs", "3", "--json", "--top", "1")
+    by_count = run_plan("search", *JOB, "--tokens", "3M", "--json", "--top", "1")
+    assert by_file.returncode == 0, by_file.stderr
+    assert "1,000 samples, about 1,000,000 tokens" in by_file.stderr
+    assert json.loads(by_file.stdout)["plans"] == json.loads(by_count.stdout)["plans"]
+
+
 def test_solving_names_the_largest_that_fits(run_plan: RunPlan) -> None:
     done = run_plan("search", *JOB[:-2], "--solve", "seq-len", "--json")
     assert done.returncode == 0, done.stderr
@@ -66,11 +77,9 @@ def test_solving_names_the_largest_that_fits(run_plan: RunPlan) -> None:
         (("search", "--params", "7B", "--method", "lora"), 3, "only the size"),
         (("search", *JOB, "--providers", "nobody", "--tokens", "1M"), 1, ""),
         (("search", *JOB, "--solve", "concurrency"), 2, "serving"),
-        (
-            ("export", "--to", "trl", "--model", "meta-llama/Llama-3.1-8B", "--method", "lora"),
-            2,
-            "one kind of GPU",
-        ),
+        (("export", "--to", "trl", *JOB, "--gpu", "h100"), 2, "one kind of GPU"),
+        (("search", *JOB, "--epochs", "3"), 2, "--dataset"),
+        (("search", *JOB, "--dataset", "missing.jsonl"), 2, "cannot be read"),
         (("export", "--to", "vllm", *JOB), 3, "training plan"),
         (("export", "--to", "nonsense", *JOB), 2, "nonsense"),
     ],

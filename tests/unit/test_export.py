@@ -254,4 +254,10 @@ def test_files_without_a_plan_are_refused() -> None:
     with pytest.raises(RequestError, match="damaged"):
         read_request("# gpu-planner-request: {oops")
     with pytest.raises(RequestError, match="one kind of GPU"):
-        export(replace(QLORA, hardware=HardwareWish()), "trl")
+        export(replace(QLORA, hardware=HardwareWish(gpus=("h100", "a100"))), "trl")
+
+
+def test_without_a_gpu_the_cheapest_that_holds_the_plan_is_taken() -> None:
+    chosen = choose(replace(QLORA, hardware=HardwareWish()))
+    assert len(chosen.request.hardware.gpus) == 1
+    assert chosen.request.hardware.num_gpus == chosen.num_gpus

@@ -70,6 +70,10 @@ def _table(candidates: tuple[Candidate, ...] | list[Candidate], result: SearchRe
     return [f"  {line}" for line in columns(rows, right=_NUMBERS)]
 
 
+def _hours(hours: float) -> str:
+    return f"{hours:,.2f}" if hours < 10 else f"{hours:,.1f}"
+
+
 def _usd(amount: Any) -> str:
     return "-" if amount is None else f"{amount:,.2f}"
 
