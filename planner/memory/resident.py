@@ -13,8 +13,8 @@ from planner.memory.breakdown import MemoryTerm
 from planner.memory.frameworks import FrameworkTraits
 from planner.memory.ops import Int, ceil_div, where
 from planner.memory.runtime import workspace_term
+from planner.memory.settings import adapter_dtype
 from planner.memory.sharding import Shares, bucket_term
-from planner.memory.step import adapter_dtype
 from planner.memory.tape import ELEMENT_BYTES
 from planner.memory.terms.adapters import Trained, adapter_terms
 from planner.memory.terms.objectives import frozen_copies, objective_rule

@@ -1,40 +1,27 @@
-"""Which terms are live in which phase of a training run, on the worst rank.
-
-A peak belongs to a moment: the phases below are the moments that can be the highest, and the answer is the
-largest of them, never a sum of maxima.
-"""
+"""Memory of a training run on its worst rank, phase by phase."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from hardware_db.gpu import Gpu
-from planner.citation import Citation
 from planner.dtypes import weight_format
 from planner.errors import UnsupportedError
 from planner.memory.blocks.litgpt import litgpt_view
-from planner.memory.blocks.operators import AUTOGRAD
-from planner.memory.blocks.setting import Setting
 from planner.memory.breakdown import MemoryBreakdown, MemoryTerm, PhaseBreakdown
-from planner.memory.frameworks import FrameworkTraits, framework_traits
-from planner.memory.ops import Int, maximum, where
-from planner.memory.passes import evaluation_terms, forward_only_bytes, generation_terms
+from planner.memory.frameworks import framework_traits
+from planner.memory.moments import Moments
+from planner.memory.ops import Int
 from planner.memory.resident import Resident, resident
 from planner.memory.runtime import context_terms, slack_term
-from planner.memory.sharding import Shares, Units, gathered_term, reduction_term, shares, units
-from planner.memory.step import StepMemory, build_setting, run_step
+from planner.memory.settings import build_setting
+from planner.memory.sharding import shares, units
+from planner.memory.step import run_step
 from planner.memory.tape import ELEMENT_BYTES
 from planner.memory.terms.adapters import Trained, trained, with_whole_ends
 from planner.memory.terms.objectives import Objective, objective_rule, with_objective
-from planner.memory.terms.optimizer import optimizer_step_term
-from planner.memory.versions import year
 from planner.model.architecture import ModelArchitecture
 from planner.request import Parallelism, TrainingWorkload
-
-_CHECKPOINT = Citation(
-    title="PyTorch: activation checkpointing keeps a layer's input and recomputes the rest",
-    url="https://docs.pytorch.org/docs/stable/checkpoint.html",
-)
 
 
 def training_breakdown(
@@ -63,7 +50,7 @@ def training_breakdown(
         workload = with_whole_ends(workload)
     share = shares(parallelism)
     setting = build_setting(architecture, workload, traits, fmt, share, gpu)
-    job = _Job(
+    job = Moments(
         architecture=architecture,
         workload=workload,
         traits=traits,
@@ -107,197 +94,3 @@ def _phase(
     moving: Int = sum((term.size_bytes for term in terms if id(term) not in fixed_ids), start=0)
     live = tuple(term for term in terms if not (isinstance(term.size_bytes, int) and term.size_bytes == 0))
     return PhaseBreakdown(phase=name, terms=(*live, slack_term(fixed, moving, stranded_bytes), *context))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Job:
-    """One request's pieces, and the moments they meet in."""
-
-    architecture: ModelArchitecture
-    workload: TrainingWorkload
-    traits: FrameworkTraits
-    share: Shares
-    held: Resident
-    step: StepMemory
-    unit: Units
-    gradient_element: int
-    setting: Setting
-    rule: Objective
-
-    def phases(self) -> dict[str, list[MemoryTerm]]:
-        """Live terms of each moment."""
-        static = list(self.held.terms)
-        if self.workload.method == "mezo":
-            return {
-                "load": list(self.held.loaded),
-                "forward": [*static, _working("forward temporaries", self._inference_bytes()), *self._gathered(2)],
-            }
-        return self._step_phases(static) | self._other_phases(static)
-
-    def _step_phases(self, static: list[MemoryTerm]) -> dict[str, list[MemoryTerm]]:
-        """Moments of one optimizer step."""
-        kept, outputs = self._kept(), self._outputs()
-        return {
-            "load": list(self.held.loaded),
-            "forward": [
-                *static, *kept, *self._earlier_outputs(), *self._gathered(1),
-                _working("forward temporaries", self._forward_bytes()),
-            ],
-            "loss backward": [
-                *static, *kept, *outputs, *self._gathered(1),
-                _working("logits and loss", self.step.tail.memory.backward_peak_bytes),
-            ],
-            "backward": [
-                *static, *kept, *outputs, *self._gathered(2), self._reduction(),
-                self._head_gradients(),
-                _working("backward of one layer", self.step.backward_extra_bytes),
-            ],
-            "end of backward": [
-                *self.held.loaded, *self.held.trained, *outputs, self.held.gradients, *self._gathered(2),
-                self._reduction(), _working("backward of the first layer", self._first_layer_bytes()),
-            ],
-            "optimizer step": [
-                *self.held.loaded, *self.held.trained, *outputs, self.held.reduced_gradients,
-                optimizer_step_term(self.held.rule, self.held.tensors),
-            ],
-        }  # fmt: skip
-
-    def _other_phases(self, static: list[MemoryTerm]) -> dict[str, list[MemoryTerm]]:
-        """Passes without gradients inside the process: rollouts and evaluation. Never summed with the step."""
-        phases: dict[str, list[MemoryTerm]] = {}
-        if self.rule.rollouts:
-            work = self.workload
-            prompt = maximum(work.seq_len - work.completion_len, 1)
-            phases["rollout"] = [
-                *static, *self._gathered(2),
-                *generation_terms(
-                    self.architecture, self.setting, self.traits,
-                    sequences=work.batch_size * work.gradient_accumulation_steps,
-                    prompt_tokens=prompt, new_tokens=work.completion_len,
-                ),
-            ]  # fmt: skip
-        if self.workload.evaluation is not None:
-            phases["evaluation"] = [
-                *static, *self._gathered(2),
-                *evaluation_terms(
-                    self.architecture, self.workload, self.workload.evaluation, self.setting, self.traits
-                ),
-            ]  # fmt: skip
-        return phases
-
-    def _reference_bytes(self) -> Int:
-        """A reference model's forward pass while the trained pass's activations are alive."""
-        if not self.rule.reference_pass:
-            return 0
-        return forward_only_bytes(self.architecture, self.setting, self.traits, logit_rows=self.setting.tokens)
-
-    def slack(self) -> dict[str, Int]:
-        """Bytes of freed blocks that later requests of the same step cannot use, by phase.
-
-        Sharding allocates on a stream of its own, whose blocks other streams cannot take. A foreach optimizer's
-        list of temporaries, and the gradients of the logits, find holes of other sizes than theirs: about a
-        quarter and an eighth of them do not fit (replays of traced steps: 0.20-0.30 and 0.10-0.15).
-        """
-        tail, tensors = self.step.tail, self.held.tensors
-        pools = where(self.share.parameters > 1, self.unit.root_bytes + 2 * self.unit.block_bytes, 0)
-        if not self.traits.expandable_segments:
-            lists = self.held.rule.list_temporaries * tensors.num_params * ELEMENT_BYTES[tensors.dtype]
-            pools = pools + lists // 4
-        keeps = self.traits.keeps_outputs or self.workload.keep_outputs
-        stranded = 0 if keeps and tail.returns_stranded else tail.stranded_bytes
-        if not self.traits.expandable_segments:
-            stranded = stranded + tail.memory.backward_peak_bytes // 8
-        table = self.architecture.vocab_size * self.architecture.hidden_size
-        return {
-            "load": table if self.setting.loads_packed else 0,
-            "forward": pools,
-            "loss backward": pools + stranded,
-            "backward": pools,
-            "end of backward": pools,
-            "optimizer step": pools,
-        }
-
-    def _gathered(self, blocks: int) -> list[MemoryTerm]:
-        return [gathered_term(self.unit, self.share, blocks=blocks)]
-
-    def _reduction(self) -> MemoryTerm:
-        if self.workload.method != "full":
-            return _working("gradients of one unit", 0)
-        return reduction_term(self.unit, self.share, self.gradient_element, self.traits.gradient_dtype)
-
-    def _outputs(self) -> list[MemoryTerm]:
-        if not (self.traits.keeps_outputs or self.workload.keep_outputs):
-            return []
-        return [
-            _term("logits", "logits kept by the training loop", self.step.tail.logits_bytes),
-            _term("kv_cache", "KV cache kept by the training loop", self.step.held_bytes),
-        ]
-
-    def _earlier_outputs(self) -> list[MemoryTerm]:
-        """A name that holds outputs still holds those of the step before while the next forward pass runs."""
-        if self.traits.longest_batch_first and (year(self.workload) or 2024) < 2024:
-            return []
-        terms = self._outputs()
-        if self.traits.holds_graph:
-            terms.append(_term("activations", "inputs the last graph still holds", self.step.graph_bytes))
-        return terms
-
-    def _kept(self) -> list[MemoryTerm]:
-        """What all layers keep between forward and backward, by part of the block."""
-        sizes: dict[str, Int] = {}
-        for run in self.step.runs:
-            for kind, size in run.kept_by_kind().items():
-                sizes[kind] = sizes.get(kind, 0) + run.count * size
-        return [
-            MemoryTerm(
-                kind="activations",
-                label=f"activations: {kind}",
-                size_bytes=size * self.share.in_flight,
-                formula="Σ layers × saved tensors of one layer × micro-batches in flight",
-                inputs={"micro-batches in flight": self.share.in_flight},
-                source=_CHECKPOINT if kind == "layer inputs" else AUTOGRAD,
-            )
-            for kind, size in sizes.items()
-        ]
-
-    def _forward_bytes(self) -> Int:
-        tail = self.step.tail.forward_peak_bytes
-        highest = maximum(
-            self.step.forward_extra_bytes, tail, self._reference_bytes() + self.step.tail.logits_bytes
-        )
-        return highest + self.step.held_bytes
-
-    def _inference_bytes(self) -> Int:
-        """A forward pass without autograd: one layer's temporaries, or the logits."""
-        block = maximum(0, *(run.memory.forward_peak_bytes for run in self.step.runs))
-        return maximum(block, self.step.tail.forward_peak_bytes)
-
-    def _head_gradients(self) -> MemoryTerm:
-        """Gradients of the head and final norm, which come before those of the layers."""
-        return _term("gradients", "gradients of the head", self.step.tail.memory.weight_gradient_bytes)
-
-    def _first_layer_bytes(self) -> Int:
-        """When all gradients exist: the first layer's backward, or the embedding's gradient table."""
-        first = self.step.runs[0].memory
-        layer = first.backward_peak_bytes - first.weight_gradient_bytes
-        table: Int = 0
-        if self.workload.method == "full":
-            # A tied table's gradient from the head waits while the embedding's is made and a third is their sum.
-            tables = 2 if self.architecture.tie_word_embeddings else 0
-            table = self.architecture.vocab_size * self.architecture.hidden_size * self.gradient_element
-            table = tables * table // self.share.tp + self.step.stream_bytes
-        return maximum(layer, table)
-
-
-def _working(label: str, size_bytes: Int) -> MemoryTerm:
-    return _term("activations", label, size_bytes)
-
-
-def _term(kind: str, label: str, size_bytes: Int) -> MemoryTerm:
-    return MemoryTerm(
-        kind=kind,
-        label=label,
-        size_bytes=size_bytes,
-        formula="highest point of the tape" if kind == "activations" else "tensors × bytes",
-        source=AUTOGRAD,
-    )

@@ -13,8 +13,9 @@ import pytest
 
 from planner.dtypes import weight_format
 from planner.memory.frameworks import framework_traits
+from planner.memory.settings import build_setting
 from planner.memory.sharding import shares
-from planner.memory.step import build_setting, run_step
+from planner.memory.step import run_step
 from planner.model.hf_config import architecture_from_config
 from planner.request import AdapterSpec, Parallelism, TrainingWorkload
 
