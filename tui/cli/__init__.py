@@ -20,6 +20,7 @@ GC_THRESHOLD = 50_000
 DEBUG_VARIABLE = "GPU_PLANNER_DEBUG"
 EXTRAS = {
     "accelerate": "validate",
+    "aiohttp": "web",
     "bitsandbytes": "validate",
     "gpuhunt": "live",
     "peft": "validate",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from tui.request_file import load
 
 DEFAULT_MODEL = "meta-llama/Llama-3.1-8B"
 DEFAULT_PORT = 8000
+WEB_DRIVER = "web_driver"
+"""In textual's name of the driver that ``--web`` gives to the app process behind a page."""
 
 
 @click.command(cls=RequestCommand)
@@ -26,13 +29,18 @@ DEFAULT_PORT = 8000
 @click.option("--port", type=INT, default=DEFAULT_PORT, help="With --web: the port to listen on.")
 def command(saved: Path | None, web: bool, host: str, port: int, **values: Any) -> int:
     """Pick GPUs in a full-screen terminal app; takes the options of plan as its start."""
+    request = _start(saved, values)
     if web:
-        return _serve(host, port)
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return _serve(request, host, port)
+    if WEB_DRIVER in os.environ.get("TEXTUAL_DRIVER", ""):
+        from tui.web.parent import end_with_parent
+
+        end_with_parent()
+    elif not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise EnvironmentProblemError("the app needs a terminal", hint="plan tui --web serves it to a browser")
     from tui.app.app import PlannerApp
 
-    PlannerApp(_start(saved, values)).run()
+    PlannerApp(request).run()
     return 0
 
 
@@ -44,15 +52,10 @@ def _start(saved: Path | None, values: dict[str, Any]) -> PlanRequest:
     return build_one(values)
 
 
-def _serve(host: str, port: int) -> int:
+def _serve(request: PlanRequest, host: str, port: int) -> int:
     if not 0 < port < 65536:
         raise RequestError(f"{port} is not a port", hint="--port 8000")
-    try:
-        from textual_serve.server import Server
-    except ImportError:
-        raise EnvironmentProblemError(
-            "the web version needs textual-serve", hint="pip install 'gpu-planner[web]'"
-        ) from None
-    click.echo(f"plan tui: http://{host}:{port} (Ctrl-C ends)", err=True)
-    Server(f"{sys.executable} -m tui.cli tui", host=host, port=port, title="gpu-planner").serve()
+    from tui.web.server import serve
+
+    serve(request, host, port)
     return 0
