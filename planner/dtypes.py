@@ -273,6 +273,13 @@ BITS: dict[str, BitsChoice] = {
 quantised beforehand (name those as weight dtype); training takes QLoRA's double quantisation."""
 
 
+ENGINE_BITS: dict[str, dict[str, str]] = {
+    "llama.cpp": {"32": "gguf-f32", "16": "gguf-f16", "8": "gguf-q8_0", "4": "gguf-q4_k_m"},
+    "autoawq": {"4": "awq-int4"},
+}
+"""What ``--bits`` means to engines that serve from files of their own format."""
+
+
 def bits_choice(bits: str) -> BitsChoice:
     """The formats of ``--bits``; raises RequestError for anything but 32, 16, 8, 4 and 1.58."""
     choice = BITS.get(bits.strip())

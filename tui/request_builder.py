@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any, TypeVar
 
 from planner import checks, plan
-from planner.dtypes import bits_choice, training_format, weight_format
+from planner.dtypes import ENGINE_BITS, bits_choice, training_format, weight_format
 from planner.errors import RequestError, UnsupportedError
 from planner.model import registry
 from planner.model.registry import ResolvedModel
@@ -23,7 +23,8 @@ from planner.request import (
 from tui.request_options import options_of
 
 DEFAULT_BITS = "16"
-DEFAULT_BITS_OF_METHOD = {"qlora": "4"}
+DEFAULT_BITS_OF = {"qlora": "4", "qdora": "4", "autoawq": "4"}
+"""Methods and engines that mean a width of their own."""
 Values = Mapping[str, Any]
 T = TypeVar("T")
 
@@ -89,7 +90,7 @@ def _bits(values: Values) -> str:
     if bits is not None and values.get("weight_dtype") is not None:
         raise RequestError("--bits and --weight-dtype exclude each other", hint="--bits 4 is --weight-dtype nf4")
     if bits is None:
-        return DEFAULT_BITS_OF_METHOD.get(values.get("method") or "", DEFAULT_BITS)
+        return DEFAULT_BITS_OF.get(values.get("method") or values.get("engine") or "", DEFAULT_BITS)
     return str(bits)
 
 
@@ -101,7 +102,8 @@ def _weight_dtypes(values: Values) -> tuple[str, str | None]:
         named = _resolved(model_name(values)).checkpoint_weight_dtype
     if named is None:
         choice = bits_choice(bits)
-        return choice.serve, choice.train
+        own = ENGINE_BITS.get(values.get("engine") or "", {})
+        return own.get(bits, choice.serve), choice.train
     stored = weight_format(named)
     return stored.name, None if stored.scheme in ("gguf", "bitnet") and values.get(
         "method"

@@ -139,6 +139,19 @@ def test_the_command_line_of_a_request_asks_for_the_same_request(
     assert build_one(parse(*command_line(request)[1:])) == request
 
 
+@pytest.mark.parametrize(
+    ("args", "stored"),
+    [
+        (("--engine", "llama.cpp", "--bits", "4"), "gguf-q4_k_m"),
+        (("--engine", "llama.cpp"), "gguf-f16"),
+        (("--engine", "autoawq"), "awq-int4"),
+        (("--engine", "vllm", "--bits", "4"), "nf4"),
+    ],
+)
+def test_bits_mean_what_the_engine_serves_from(args: tuple[str, ...], stored: str) -> None:
+    assert ask("--model", "llama-70b", "--task", "serve", *args).requests[0].workload.weight_dtype == stored
+
+
 def test_lengths_that_are_not_typed_stay_within_the_models_positions() -> None:
     serving, training, _ = (request.workload for request in ask("--model", "bert-base-uncased").requests)
     assert isinstance(serving, ServingWorkload)
