@@ -13,13 +13,14 @@ import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from planner.quantity import Quantity, Tier
+from planner.quantity import Tier
 from planner.units import format_bytes
 from validate.bench import predict
-from validate.calibrate import Sample, cross_validate, gpu_of, sample_of
+from validate.calibrate import cross_validate
 from validate.cases import read_cases
 from validate.defaults import Residual, left_out_models, residuals_of
 from validate.measurement import Measurement, from_json, outermost
+from validate.samples import Sample, gpu_of, sample_of
 from validate.store import peaks
 
 DATA = Path("validate/data")
@@ -74,7 +75,9 @@ def _published() -> list[str]:
         if models > 1:
             everything += rows
             lines.append(f"| {source} | {family} | {len(rows)} | {models} | {_before_and_after(rows)} |")
-    lines.append(f"| all | | {len(everything)} | | {_before_and_after(everything)} |")
+    for task in ("train", "serve"):
+        rows = [row for row in everything if row[0].task == task]
+        lines.append(f"| all | {task} | {len(rows)} | | {_before_and_after(rows)} |")
     return lines
 
 
@@ -141,7 +144,7 @@ def _cross_validation(measurements: Sequence[Measurement]) -> list[str]:
     ]
     groups: tuple[tuple[str, Callable[[Sample], str]], ...] = (
         ("runs of the same shape", lambda sample: sample.shape),
-        ("runs of the same model", lambda sample: str(sample.breakdown.phases[0].size_bytes(Quantity.ALLOCATED))),
+        ("runs of the same model", lambda sample: sample.model),
     )
     for title, group in groups:
         rows = cross_validate(measurements, group)

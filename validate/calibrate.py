@@ -18,7 +18,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from hardware_db.gpu import Gpu
 from planner.calibration import (
     FORMAT_VERSION,
     PARTS,
@@ -29,121 +28,16 @@ from planner.calibration import (
     Part,
     Scope,
     Target,
-    family,
-    part_of,
 )
-from planner.errors import PlannerError
-from planner.memory.breakdown import MemoryBreakdown
-from planner.model.hf_config import architecture_from_config
 from planner.quantity import Quantity, Tier
-from validate.compare import analytic_breakdown, parts_measured, parts_predicted, request_of, target_of
 from validate.conformal import Band, enough, split_conformal
-from validate.measurement import Measurement, outermost
+from validate.measurement import Measurement
+from validate.samples import Sample, samples_of
 
-SHRINKAGE_RUNS = 3
+SHRINKAGE_RUNS = 2
 """Runs at which measurements and the answer around them weigh the same."""
 MIN_RUNS_TO_JUDGE = 4
-"""From here on a correction must have lowered the mean error of runs it was not learnt from, or it is dropped."""
-_SMALL_PART = 0.005
-"""Share of the peak below which a part says nothing."""
-_MAX_LOG = math.log(4)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
-    """One run as calibration sees it."""
-
-    target: Target
-    task: str
-    family: str
-    shape: str
-    """Runs of equal shape repeat each other; they are held out together."""
-    breakdown: MemoryBreakdown
-    peaks: Mapping[Quantity, int]
-    logs: Mapping[Part, float]
-    """log(measured / predicted) of each part that is large enough to say something."""
-    traced: Mapping[Quantity, float]
-    """log(measured / traced) of each counter the trace predicted."""
-
-    @property
-    def judged(self) -> Quantity:
-        """The outermost counter that was read."""
-        return outermost(self.peaks)
-
-    def key(self, scope: Scope) -> str:
-        keys = {
-            "stack": self.target.stack,
-            "gpu": self.target.gpu,
-            "generation": self.target.generation,
-            "all": "",
-        }
-        return keys[scope] or ""
-
-    def expected(self, factors: Mapping[Part, float], quantity: Quantity) -> float:
-        """The corrected peak of ``quantity``."""
-        return max(
-            sum(
-                term.size_bytes * factors.get(part_of(term), 1.0)
-                for term in phase.terms
-                if quantity.includes(term.counts_in)
-            )
-            for phase in self.breakdown.phases
-        )
-
-    def residual(self, factors: Mapping[Part, float], quantity: Quantity) -> float:
-        """log(measured / corrected)."""
-        return math.log(self.peaks[quantity] / self.expected(factors, quantity))
-
-
-def sample_of(measurement: Measurement, gpu: Gpu | None) -> Sample | None:
-    """What a measurement teaches; None for one that failed or that the engine does not model."""
-    spec, result = measurement.spec, measurement.result
-    if result.outcome != "ok":
-        return None
-    try:
-        architecture = architecture_from_config(spec.config, name=spec.model, source="measurement")
-        memory = analytic_breakdown(spec, architecture, gpu)
-    except PlannerError:
-        return None
-    peaks = {quantity: value for quantity in Quantity if (value := result.peak(quantity.value))}
-    measured, predicted = parts_measured(result, memory), parts_predicted(memory)
-    if not peaks or not measured:
-        return None
-    floor = _SMALL_PART * max(peaks.values())
-    logs = {
-        part: max(-_MAX_LOG, min(_MAX_LOG, math.log(measured[part] / predicted[part])))
-        for part in PARTS
-        if measured.get(part, 0) > floor and predicted[part] > floor
-    }
-    traced = {
-        quantity: math.log(peaks[quantity] / prediction.expected_bytes)
-        for quantity in peaks
-        if (prediction := measurement.predicted(Tier.TRACE, quantity)) and prediction.expected_bytes
-    }
-    workload = asdict(spec.workload)
-    shape = json.dumps([spec.config, workload], sort_keys=True, default=str)
-    return Sample(
-        target=target_of(measurement.environment), task=spec.task, family=family(request_of(spec)), shape=shape,
-        breakdown=memory, peaks=peaks, logs=logs, traced=traced,
-    )  # fmt: skip
-
-
-def samples_of(measurements: Iterable[Measurement]) -> tuple[Sample, ...]:
-    """The runs among ``measurements`` that calibration can use."""
-    samples = (sample_of(measurement, gpu_of(measurement.environment.gpu_id)) for measurement in measurements)
-    return tuple(sample for sample in samples if sample is not None)
-
-
-def gpu_of(gpu_id: str | None) -> Gpu | None:
-    """The catalogue's GPU; None for a CPU or an unknown card."""
-    from hardware_db.catalog import UnknownGpuError, find_gpu
-
-    if gpu_id is None or gpu_id == "cpu":
-        return None
-    try:
-        return find_gpu(gpu_id)
-    except UnknownGpuError:
-        return None
+"""From here on a correction must have lowered the errors of runs it was not learnt from, or it is dropped."""
 
 
 Factors = dict[Part, float]
@@ -156,6 +50,7 @@ def learn(samples: Sequence[Sample], target: Target, task: str, family: str | No
     """
     factors: Factors = {}
     same_kind = [s for s in samples if s.task == task and (s.target.gpu == "cpu") == (target.gpu == "cpu")]
+    last: list[Sample] = []
     for only in dict.fromkeys((None, family)):
         for scope in reversed(SCOPES):
             inside = [
@@ -163,7 +58,9 @@ def learn(samples: Sequence[Sample], target: Target, task: str, family: str | No
                 for sample in same_kind
                 if only in (None, sample.family) and target.matches(scope, sample.key(scope))
             ]
-            factors = _drawn(factors, inside)
+            if inside != last:  # the same runs say nothing new at a closer scope
+                factors = _drawn(factors, inside)
+            last = inside or last
     return factors
 
 
@@ -172,15 +69,31 @@ def _drawn(around: Factors, inside: Sequence[Sample]) -> Factors:
     for part in PARTS:
         logs = [sample.logs[part] for sample in inside if part in sample.logs]
         if logs:
-            weight = len(logs) / (len(logs) + SHRINKAGE_RUNS)
             before = math.log(around.get(part, 1.0))
+            weight = len(logs) / (len(logs) + SHRINKAGE_RUNS) * agreement([log - before for log in logs])
             factors[part] = math.exp(weight * statistics.median(logs) + (1 - weight) * before)
     return factors
 
 
+def agreement(shifts: Sequence[float]) -> float:
+    """1 where runs call for the same shift, near 0 where they contradict each other.
+
+    The share of the squared median in itself plus its squared standard error, the error from the median absolute
+    deviation (1.4826 makes it a standard deviation, 1.2533 that of a median).
+    """
+    middle = statistics.median(shifts)
+    spread = 1.4826 * statistics.median(abs(shift - middle) for shift in shifts)
+    error = 1.2533 * spread / math.sqrt(len(shifts))
+    return middle**2 / (middle**2 + error**2) if middle else 0.0
+
+
 def calibrate(measurements: Iterable[Measurement], base: Calibration | None = None) -> Calibration:
     """Corrections and intervals for every card that was measured. ``base`` tells how wide an unmeasured one is."""
-    samples = samples_of(measurements)
+    return calibration_of(samples_of(measurements), base)
+
+
+def calibration_of(samples: Sequence[Sample], base: Calibration | None = None) -> Calibration:
+    """As ``calibrate``, from runs that were already taken apart."""
     corrections: list[Correction] = []
     intervals: list[Interval] = []
     groups = sorted(
@@ -241,14 +154,21 @@ class _Place:
 
 
 def _held_out(inside: Sequence[Sample], known: Sequence[Sample], place: _Place) -> list[tuple[Sample, Factors]]:
-    """Each run with the factors learnt from all runs of other shapes."""
+    """Each run with the factors learnt from the runs of other models, or of other shapes of the only model.
+
+    What the formulas miss of one architecture says little of another, so several models judge each other.
+    """
+    several = len({sample.model for sample in inside}) > 1
     return [
-        (
-            sample,
-            learn([o for o in known if o.shape != sample.shape], place.target, place.task, place.family),
-        )
+        (sample, learn(_others(sample, known, several), place.target, place.task, place.family))
         for sample in inside
     ]
+
+
+def _others(sample: Sample, known: Sequence[Sample], of_other_models: bool) -> list[Sample]:
+    if of_other_models:
+        return [other for other in known if other.model != sample.model]
+    return [other for other in known if other.shape != sample.shape]
 
 
 def _errors(runs: Sequence[tuple[Sample, Factors]]) -> list[float]:
@@ -261,9 +181,13 @@ def _correction(
 ) -> Correction | None:
     shapes = len({sample.shape for sample in inside})
     error = None
+    if place.family is not None and shapes < MIN_RUNS_TO_JUDGE:
+        return None
     if shapes >= MIN_RUNS_TO_JUDGE:
-        errors = _errors(held_out)
-        if statistics.mean(errors) >= statistics.mean(_errors([(sample, {}) for sample in inside])):
+        errors, plain = _errors(held_out), _errors([(sample, {}) for sample in inside])
+        if statistics.mean(errors) >= statistics.mean(plain) or statistics.median(errors) > statistics.median(
+            plain
+        ):
             return None
         error = statistics.median(errors)
     return Correction(
@@ -329,7 +253,8 @@ def cross_validate(
     rows = []
     for sample in samples:
         others = [other for other in samples if held_out_by(other) != held_out_by(sample)]
-        factors = learn(others, sample.target, sample.task, sample.family)
+        learnt = calibration_of(others).correction(Tier.ANALYTIC, sample.task, sample.family, sample.target)
+        factors = learnt.factors if learnt else {}
         before, after = (math.expm1(-sample.residual(used, sample.judged)) for used in ({}, factors))
         rows.append((sample, before, after))
     return rows

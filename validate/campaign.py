@@ -15,13 +15,14 @@ from planner.errors import EnvironmentProblemError, PlannerError
 from planner.model.architecture import ModelArchitecture
 from planner.quantity import Quantity, Tier
 from planner.units import format_gib
-from validate.calibrate import calibrate, gpu_of, save
+from validate.calibrate import calibrate, save
 from validate.compare import Comparison, Forecast, compare, forecast
 from validate.matrix import Case
 from validate.measure.environment import Environment, detect, device_use, missing_libraries
 from validate.measure.protocol import Progress, run
 from validate.measure.spec import Device, RunSpec
 from validate.measurement import Measurement, outermost, to_json
+from validate.samples import gpu_of
 from validate.store import Store
 from validate.suites import spec_of
 

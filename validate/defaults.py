@@ -18,7 +18,7 @@ from planner.calibration import Interval
 from planner.quantity import Quantity, Tier
 from planner.request import PlanRequest
 from validate.bench import Prediction
-from validate.calibrate import SHRINKAGE_RUNS
+from validate.calibrate import SHRINKAGE_RUNS, agreement
 from validate.cases import Case
 from validate.conformal import COVERAGE, Band, enough, split_conformal
 
@@ -264,7 +264,9 @@ def left_out_models(residuals: Sequence[Residual]) -> list[tuple[Residual, float
             == (residual.source, residual.family, residual.quantity)
             and other.model != residual.model
         ]
-        weight = len(others) / (len(others) + SHRINKAGE_RUNS)
-        learnt = weight * statistics.median(others) if others else 0.0
+        learnt = 0.0
+        if others:
+            weight = len(others) / (len(others) + SHRINKAGE_RUNS) * agreement(others)
+            learnt = weight * statistics.median(others)
         rows.append((residual, residual.log_ratio - learnt))
     return rows

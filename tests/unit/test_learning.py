@@ -14,13 +14,14 @@ from planner.memory.breakdown import MemoryBreakdown
 from planner.model import registry
 from planner.quantity import Quantity, Tier
 from planner.request import TrainingWorkload
-from validate.calibrate import calibrate, cross_validate, learn, sample_of, save
+from validate.calibrate import calibrate, cross_validate, learn, save
 from validate.compare import analytic_breakdown, estimate_of, forecast
 from validate.conformal import Band, enough, split_conformal
 from validate.defaults import Residual, defaults
 from validate.measure.environment import Environment
 from validate.measure.spec import PhaseReading, RunResult, RunSpec
 from validate.measurement import Measurement
+from validate.samples import sample_of
 
 SMOL = registry.resolve("HuggingFaceTB/SmolLM2-135M")
 SHAPES = [(1, 128), (2, 256), (4, 512), (8, 128), (2, 1024), (1, 2048), (4, 256), (16, 64)]

@@ -29,7 +29,7 @@ FOLDER = click.Path(file_okay=False, path_type=Path)
 @click.group(invoke_without_command=True)
 @request_options
 @click.option("--device", type=Word(("cuda", "cpu")), help="Where to run; the GPU unless told otherwise.")
-@click.option("--suite", metavar="NAME", help="quick, standard, full, recipes, or one run of them.")
+@click.option("--suite", metavar="NAME", help="quick, standard, full, recipes, small, or one run of them.")
 @click.option("--max-minutes", type=FLOAT, help="Stop in time; the same command goes on later.")
 @click.option("--out", type=FOLDER, help="Also append every measurement to a file in this folder.")
 @click.option("--memory-limit", metavar="SIZE", help="Never take more than this, such as 20GiB.")
