@@ -59,9 +59,7 @@ def _table(candidates: tuple[Candidate, ...] | list[Candidate], result: SearchRe
                 candidate.verdict.value,
                 f"{candidate.tokens_per_s:,.0f}",
                 _usd(candidate.usd_per_hour),
-                f"{candidate.hours:,.1f}"
-                if candidate.hours is not None
-                else _usd(candidate.usd_per_million_tokens),
+                _hours(candidate.hours) if candidate.hours is not None else _usd(candidate.usd_per_million_tokens),
                 _usd(candidate.usd),
                 f"{offer.provider} {dated}{stale}" if offer else "no price",
                 _choices(candidate),
