@@ -71,6 +71,8 @@ class TrainingWorkload:
     optimizer: str = "adamw"
     """"adamw" is torch's foreach default; the others are named in ``planner.memory.terms.optimizer``."""
     adapter: AdapterSpec = field(default_factory=AdapterSpec)
+    optimizer_in_backward: bool = False
+    """True where each parameter is updated as soon as its gradient exists, which is then freed (torchtune)."""
     keep_outputs: bool = False
     """True where the loop keeps ``outputs`` alive into the next step (logits and KV cache stay)."""
     use_cache: bool = False

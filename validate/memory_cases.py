@@ -208,6 +208,8 @@ def _training(request: MemoryRequest) -> TrainingWorkload:
     checkpointing = "full" if request.gradient_checkpointing else "none"
     if request.gradient_checkpointing and request.checkpointing_mode:
         checkpointing = _CHECKPOINTING.get(request.checkpointing_mode, request.checkpointing_mode)
+    if request.gradient_checkpointing and request.activation_offloading:
+        checkpointing = "offload"
     evaluation = None
     if request.eval:
         evaluation = EvaluationSpec(
@@ -228,6 +230,7 @@ def _training(request: MemoryRequest) -> TrainingWorkload:
         attention=_ATTENTION.get(request.attention, request.attention),
         loss=request.loss,
         optimizer=request.optimizer,
+        optimizer_in_backward=request.optimizer_in_backward,
         adapter=_adapter(request),
         objective="sequence-classification"
         if (request.model_head or "").endswith("SequenceClassification")

@@ -75,6 +75,8 @@ class MemoryRequest(BaseModel):
     attention: str = "sdpa"
     loss: str = "standard"
     compile: bool = False
+    optimizer_in_backward: bool = False
+    activation_offloading: bool = False
     framework: str = "transformers"
     framework_version: str | None = None
     torch_version: str | None = None

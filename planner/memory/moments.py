@@ -5,14 +5,14 @@ A peak belongs to a moment: the answer is the largest phase, never a sum of ever
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from planner.citation import Citation
 from planner.memory.blocks.operators import AUTOGRAD
 from planner.memory.blocks.setting import Setting
 from planner.memory.breakdown import MemoryTerm
 from planner.memory.frameworks import FrameworkTraits
-from planner.memory.ops import Int, maximum, where
+from planner.memory.ops import Int, maximum, minimum, where
 from planner.memory.passes import evaluation_terms, forward_only_bytes, generation_terms
 from planner.memory.resident import Resident
 from planner.memory.sharding import Shares, Units, gathered_term, reduction_term
@@ -58,6 +58,10 @@ class Moments:
     def _step_phases(self, static: list[MemoryTerm]) -> dict[str, list[MemoryTerm]]:
         """Moments of one optimizer step."""
         kept, outputs = self._kept(), self._outputs()
+        whole, reduced = self.held.gradients, self.held.reduced_gradients
+        step = [optimizer_step_term(self.held.rule, self.held.tensors)]
+        if self.workload.optimizer_in_backward:
+            whole, reduced, step = self._one_gradient(), self._one_gradient(), []
         return {
             "load": list(self.held.loaded),
             "forward": [
@@ -74,14 +78,23 @@ class Moments:
                 _working("backward of one layer", self.step.backward_extra_bytes),
             ],
             "end of backward": [
-                *self.held.loaded, *self.held.trained, *outputs, self.held.gradients, *self._gathered(2),
+                *self.held.loaded, *self.held.trained, *outputs, whole, *self._gathered(2),
                 self._reduction(), _working("backward of the first layer", self._first_layer_bytes()),
             ],
-            "optimizer step": [
-                *self.held.loaded, *self.held.trained, *outputs, self.held.reduced_gradients,
-                optimizer_step_term(self.held.rule, self.held.tensors),
-            ],
+            "optimizer step": [*self.held.loaded, *self.held.trained, *outputs, reduced, *step],
         }  # fmt: skip
+
+    def _one_gradient(self) -> MemoryTerm:
+        """The largest gradient, where each is applied and freed as it comes."""
+        model, gradients = self.architecture, self.held.gradients
+        matrices = (linear.in_features * linear.out_features for group in model.groups for linear in group.linears)
+        largest = max(model.vocab_size * model.hidden_size, *matrices)
+        return replace(
+            gradients,
+            label="largest gradient",
+            size_bytes=minimum(gradients.size_bytes, largest * self.gradient_element),
+            formula="max m × n × b",
+        )
 
     def _other_phases(self, static: list[MemoryTerm]) -> dict[str, list[MemoryTerm]]:
         """Passes without gradients inside the process: rollouts and evaluation. Never summed with the step."""

@@ -143,3 +143,20 @@ def test_an_absent_or_empty_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").write_text("\n", encoding="utf-8")
     with pytest.raises(RequestError, match="no case"):
         read_cases(tmp_path / "empty.jsonl")
+
+
+def test_an_optimizer_in_the_backward_pass_never_holds_all_gradients() -> None:
+    train = {
+        "model": "meta-llama/Llama-3.2-1B", "task": "train", "method": "full", "weight_dtype": "bf16",
+        "compute_dtype": "bf16", "optimizer": "sgd", "batch_size": 1, "seq_len": 128, "framework": "torchtune",
+        "gradient_checkpointing": True, "num_gpus": 1,
+    }  # fmt: skip
+    plain, within = (
+        Case.model_validate(SERVE | {"id": str(flag), "request": train | {"optimizer_in_backward": flag}})
+        for flag in (False, True)
+    )
+    before, after = (row.prediction.predicted for row in run_bench([plain, within]).rows)
+    assert before is not None
+    assert after is not None
+    # 1,235,814,400 parameters in bf16, less the gradient of the embedding table alone
+    assert before - after == pytest.approx(2 * (1_235_814_400 - 128_256 * 2048), rel=0.25)
