@@ -13,6 +13,7 @@ from planner.memory.tape import ELEMENT_BYTES
 from planner.memory.terms.adapters import LOW_RANK, is_target
 from planner.memory.versions import dequantises_to_fp16, peft_follows_base, saves_quantised_inputs, year
 from planner.model.architecture import (
+    GroupedQueryAttention,
     LatentAttention,
     Linear,
     ModelArchitecture,
@@ -37,7 +38,9 @@ def build_setting(
     if workload.autocast and architecture.norm != "rmsnorm":
         norm_dtype = "fp32"
     full = workload.method == "full"
-    kernel = attention_kernel(architecture, workload, traits, gpu)
+    matmul = compute if workload.autocast or fmt.is_quantised else base
+    attended = compute if workload.autocast or not upcast else base
+    kernel = attention_kernel(architecture, workload, traits, gpu, attended if fmt.is_quantised else matmul)
     checkpointed = workload.gradient_checkpointing != "none"
     return Setting(
         batch=workload.batch_size,
@@ -49,7 +52,7 @@ def build_setting(
         softmax_in_fp32=architecture.kind == "decoder" or architecture.model_type in ("t5", "umt5"),
         stream_dtype=stream,
         norm_dtype=norm_dtype,
-        compute_dtype=compute if (workload.autocast or fmt.is_quantised) else base,
+        compute_dtype=matmul,
         linear_dtype=None if fmt.scheme == "bitsandbytes" or not workload.autocast else compute,
         autocast=workload.autocast,
         casts_weights=workload.autocast and not fmt.is_quantised and ELEMENT_BYTES[base] > ELEMENT_BYTES[compute],
@@ -100,19 +103,35 @@ def _tokens(workload: TrainingWorkload) -> Int:
 
 
 def attention_kernel(
-    architecture: ModelArchitecture, workload: TrainingWorkload, traits: FrameworkTraits, gpu: Gpu | None
+    architecture: ModelArchitecture,
+    workload: TrainingWorkload,
+    traits: FrameworkTraits,
+    gpu: Gpu | None,
+    dtype: str,
 ) -> AttentionKernel:
-    """The kernel SDPA picks: flash needs half precision, no mask and compute capability 8."""
+    """The kernel SDPA picks for queries in ``dtype``.
+
+    Flash needs half precision, no mask and compute capability 8. The memory-efficient kernel shares no key/value
+    heads, so wide grouped queries without a mask fall back to scores written out.
+    """
     if workload.attention == "eager" or architecture.kind == "encoder-decoder":
         return "eager"
     if workload.attention.startswith("flash"):
         return "flash"
     capability = gpu.compute_capability if gpu is not None else None
-    half = workload.compute_dtype in ("bf16", "fp16", "fp8")
+    half = dtype in ("bf16", "fp16")
     masked = workload.padding_mask or traits.masks_attention
     latent = any(isinstance(group.mixer, LatentAttention) for group in architecture.groups)
     modern = capability is None or capability >= (8, 0)
-    return "flash" if half and modern and not masked and not latent else "efficient"
+    if half and modern and not masked and not latent:
+        return "flash"
+    grouped = any(
+        isinstance(group.mixer, GroupedQueryAttention)
+        and group.mixer.num_attention_heads != group.mixer.num_key_value_heads
+        for group in architecture.groups
+    )
+    shares = grouped and not masked and not traits.repeats_kv and traits.program == "transformers"
+    return "eager" if shares else "efficient"
 
 
 def _repeats_kv(workload: TrainingWorkload, traits: FrameworkTraits, kernel: AttentionKernel) -> bool:

@@ -192,7 +192,8 @@ def attend(
 ) -> Tensor:
     heads = attention.num_attention_heads // setting.tp
     repeats = attention.num_attention_heads // attention.num_key_value_heads
-    q, k, v = (cast(tape, tensor, setting.compute_dtype) for tensor in (q, k, v))
+    if setting.autocast:
+        q, k, v = (cast(tape, tensor, setting.compute_dtype) for tensor in (q, k, v))
     if setting.repeats_kv:
         k = repeat_heads(tape, k, repeats, name="repeated keys")
         v = repeat_heads(tape, v, repeats, name="repeated values")

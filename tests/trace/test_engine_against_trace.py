@@ -1,0 +1,56 @@
+"""The analytic tier against traces of real steps: peak allocated of the same request, method by method."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from planner.memory.engine import estimate
+from planner.model.registry import resolve
+from planner.quantity import Quantity
+from planner.request import AdapterSpec, Parallelism, PlanRequest, TrainingWorkload
+from validate.trace.run import trace
+
+CONFIG = {
+    "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 1024, "intermediate_size": 2816,
+    "num_hidden_layers": 6, "num_attention_heads": 16, "num_key_value_heads": 4, "vocab_size": 32000,
+    "max_position_embeddings": 4096, "tie_word_embeddings": False,
+}  # fmt: skip
+BASE = TrainingWorkload(
+    method="lora", batch_size=4, seq_len=512, gradient_checkpointing="none", framework="peft", padding_mask=True,
+    keep_outputs=True, use_cache=True, adapter=AdapterSpec(rank=16, target_modules=("q_proj", "v_proj")),
+)  # fmt: skip
+TRAINER = replace(BASE, framework="transformers", padding_mask=False, keep_outputs=False, use_cache=False)
+IA3 = AdapterSpec(target_modules=("k_proj", "v_proj", "down_proj"))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder: Path = tmp_path_factory.mktemp("llama")
+    (folder / "config.json").write_text(json.dumps(CONFIG))
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    "workload",
+    [
+        pytest.param(replace(BASE, method="full"), id="full"),
+        pytest.param(BASE, id="lora"),
+        pytest.param(replace(BASE, method="dora"), id="dora"),
+        pytest.param(replace(BASE, method="ia3", adapter=IA3), id="ia3"),
+        pytest.param(
+            replace(BASE, method="prefix-tuning", adapter=AdapterSpec(num_virtual_tokens=64)), id="prefix"
+        ),
+        pytest.param(replace(TRAINER, gradient_checkpointing="full"), id="checkpointed"),
+        pytest.param(replace(TRAINER, method="qlora", weight_dtype="nf4-dq"), id="qlora"),
+    ],
+)
+def test_the_formulas_and_the_traced_step_agree(model: str, workload: TrainingWorkload) -> None:
+    architecture = resolve(model).architecture
+    assert architecture is not None
+    traced = trace(PlanRequest(model=model, workload=workload)).peak_bytes(Quantity.ALLOCATED)
+    answer = estimate(architecture, workload, Parallelism(), None, Quantity.ALLOCATED)
+    assert answer.expected_bytes == pytest.approx(traced, rel=0.02)
