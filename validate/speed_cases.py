@@ -267,6 +267,8 @@ def serving_workload(request: Mapping[str, Any], concurrency: int) -> ServingWor
     weight = request.get("weight_dtype", "bf16")
     if weight == "int4":
         weight = "gptq-int4"
+    if weight == "int8" and serve.get("engine") not in ("transformers", "litgpt"):
+        weight = "gptq-int8-gch"  # weight-only with a scale per row; LLM.int8 leaves fused experts alone
     if request.get("quant_group_size") and weight.startswith(("gptq", "awq")):
         weight = f"{weight}-g{request['quant_group_size']}"
     compute = request.get("compute_dtype", "bf16")

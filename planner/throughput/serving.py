@@ -303,7 +303,9 @@ def _host_s(
         shape = layer_shape(group, architecture.hidden_size, architecture.norm, implementation)
         extra = shape.num_linears * constant(f"extra_launches.{fmt.scheme}", "extra_launches")
         launches += group.count * (shape.launches + extra)
-    return launches * 1e-6 * constant(f"launch_us.{implementation}", "launch_us") + fixed
+    return (
+        launches * 1e-6 * constant(f"launch_us.{engine.name}", f"launch_us.{implementation}", "launch_us") + fixed
+    )
 
 
 def _tensor_parallel_s(
