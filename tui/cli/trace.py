@@ -85,7 +85,7 @@ def _traced(values: dict[str, Any]) -> tuple[TraceResult, PlanRequest | None, Gp
         return result_of(log, wall_s=wall_s, **settings), None, None
     from tui.request_builder import build_one
 
-    request = build_one(asked | {"task": "train"} if asked.get("task") is None else asked)
+    request = build_one(asked if asked.get("task") is not None else asked | {"task": "train"})
     gpu = catalog.find_gpu(request.hardware.gpus[0]) if request.hardware.gpus else None
     if gpu is not None and settings["capacity_bytes"] is None:
         settings["capacity_bytes"] = _free_bytes(gpu, request)

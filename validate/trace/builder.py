@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from planner.errors import UnsupportedError
-from planner.request import TrainingWorkload
+from planner.request import ServingWorkload, TrainingWorkload
 from validate.trace.adapters import adapted
 from validate.trace.quantised import FORMATS, quantise
 
@@ -21,7 +21,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 class Built:
     """A model ready to train, as the user's script holds it before the first step."""
 
-    model: torch.nn.Module
+    model: Any
     config: Any
     kind: str
     """"decoder", "encoder" or "encoder-decoder"."""
@@ -36,13 +36,43 @@ def build_model(
     workload: TrainingWorkload,
     *,
     initialise: bool = False,
-    upcast_quantised: bool = False,
+    upcast_quantised: bool = True,
 ) -> Built:
     """The transformers model of ``config`` with the workload's method applied; fake inside ``fake_tensors()``.
 
-    ``initialise`` gives real weights values; memory does not depend on them.
+    ``initialise`` gives real weights values; memory does not depend on them. ``upcast_quantised`` is the QLoRA
+    recipe, which TRL follows: everything a quantised model leaves unquantised becomes fp32.
     """
-    hf_config, kind, auto_class = _auto_class(config, workload.objective)
+    built = _base_model(config, workload, objective=workload.objective, initialise=initialise)
+    model = built.model
+    model.train()
+    checkpointed = workload.gradient_checkpointing == "full"
+    if checkpointed:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    elif workload.gradient_checkpointing != "none":
+        raise UnsupportedError(f"{workload.gradient_checkpointing} checkpointing cannot be traced", hint=None)
+    if workload.method != "full":
+        if workload.weight_dtype in FORMATS and upcast_quantised:
+            import peft
+
+            model = peft.prepare_model_for_kbit_training(model, use_gradient_checkpointing=checkpointed)
+        elif checkpointed:
+            model.enable_input_require_grads()
+        model = adapted(model, workload.method, workload.adapter, _task_type(workload, built.kind))
+    return Built(model=model, config=built.config, kind=built.kind)
+
+
+def build_for_generation(config: Mapping[str, Any], workload: ServingWorkload) -> Built:
+    """The model of ``config`` in evaluation mode; fake inside ``fake_tensors()``."""
+    built = _base_model(config, workload, objective="sft", initialise=False)
+    built.model.eval()
+    return built
+
+
+def _base_model(
+    config: Mapping[str, Any], workload: TrainingWorkload | ServingWorkload, *, objective: str, initialise: bool
+) -> Built:
+    hf_config, kind, auto_class = _auto_class(config, objective)
     if workload.attention == "flash-attention-2":
         raise UnsupportedError("the flash-attn package cannot be traced", hint="sdpa takes the same kernel")
     if workload.attention == "eager":
@@ -51,33 +81,13 @@ def build_model(
     dtype = DTYPES.get(workload.compute_dtype if quantised else workload.weight_dtype)
     if dtype is None:
         raise UnsupportedError(
-            f"weights in {workload.weight_dtype} cannot be traced yet", hint="the analytic tier covers them"
+            f"weights in {workload.weight_dtype} cannot be traced", hint="the analytic tier covers them"
         )
     with nullcontext() if initialise else _no_init():
         model = auto_class.from_config(hf_config, dtype=dtype)
     model.tie_weights()
     if quantised:
         quantise(model, workload.weight_dtype, dtype)
-        if upcast_quantised:
-            from peft import prepare_model_for_kbit_training
-
-            prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
-    model.train()
-    if workload.gradient_checkpointing == "full":
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    elif workload.gradient_checkpointing != "none":
-        raise UnsupportedError(f"{workload.gradient_checkpointing} checkpointing cannot be traced", hint=None)
-    if workload.method != "full":
-        if quantised:
-            import peft
-
-            # What the QLoRA recipe and TRL do: everything left unquantised becomes fp32.
-            model.is_loaded_in_4bit = True
-            checkpointed = workload.gradient_checkpointing == "full"
-            model = peft.prepare_model_for_kbit_training(model, use_gradient_checkpointing=checkpointed)
-        elif workload.gradient_checkpointing == "full":
-            model.enable_input_require_grads()
-        model = adapted(model, workload.method, workload.adapter, _task_type(workload, kind))
     return Built(model=model, config=hf_config, kind=kind)
 
 

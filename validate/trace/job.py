@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from planner.errors import UnsupportedError
-from planner.request import PlanRequest, TrainingWorkload
+from planner.request import PlanRequest, ServingWorkload, TrainingWorkload
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +39,12 @@ class TraceJob:
                 f"a step of {workload.objective} is not traced", hint="the analytic tier covers it"
             )
         return workload
+
+    @property
+    def serving(self) -> ServingWorkload:
+        if not isinstance(self.request.workload, ServingWorkload):
+            raise UnsupportedError("nothing is generated here", hint=None)
+        return self.request.workload
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

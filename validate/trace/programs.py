@@ -7,10 +7,12 @@ from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
-from validate.trace.builder import build_model, make_batch
+from planner.errors import UnsupportedError
+from validate.trace.builder import Built, build_for_generation, build_model, make_batch
 from validate.trace.cuda_policy import VERSION, CudaPolicy, cuda_kernels
 from validate.trace.events import EventLog
 from validate.trace.fake import as_with_data, fake_tensors, untested_torch_warning
+from validate.trace.generation import trace_generation
 from validate.trace.job import TraceJob
 from validate.trace.optimizers import build_optimizer
 from validate.trace.steps import adopt_model, plain_loop
@@ -44,14 +46,28 @@ def trace_training(job: TraceJob) -> EventLog:
                 empty_cache_steps=job.empty_cache_steps,
                 zero_grad_first=job.zero_grad_first,
             )
+    return _finished(tracer, built, job)
+
+
+def trace_serving(job: TraceJob) -> EventLog:
+    """Trace prefill and decoding of a job with ``model.generate``."""
+    workload = job.serving
+    with fake_tensors(), as_with_data(padded=False):
+        built = build_for_generation(job.config, workload)
+        if built.kind != "decoder":
+            raise UnsupportedError("only decoders are traced while generating", hint=None)
+        tracer = trace_generation(built, workload, job)
+    return _finished(tracer, built, job)
+
+
+def _finished(tracer: Tracer, built: Built, job: TraceJob) -> EventLog:
     name_unlabelled(tracer.log)
-    parameters = list(built.model.parameters())
     tracer.log.meta |= {
         "model": job.request.model,
         "versions": library_versions(),
         "policy": VERSION,
-        "num_params": sum(parameter.numel() for parameter in parameters),
-        "num_trainable": built.num_trainable,
+        "num_params": sum(parameter.numel() for parameter in built.model.parameters()),
+        "num_trainable": built.num_trainable if job.request.task == "train" else 0,
         "warnings": [warning for warning in (untested_torch_warning(),) if warning],
     }
     return tracer.log

@@ -168,7 +168,16 @@ def make_job(request: PlanRequest, gpu: Gpu | None, *, num_steps: int = NUM_STEP
         )
     workload = request.workload
     if not isinstance(workload, TrainingWorkload):
-        raise UnsupportedError("serving is not traced yet", hint="the analytic tier covers it")
+        if workload.engine != "transformers":
+            raise UnsupportedError(
+                f"{workload.engine} runs its own kernels, which are not traced", hint="the analytic tier covers it"
+            )
+        return TraceJob(
+            request=request,
+            config=resolved.config,
+            compute_capability=gpu.compute_capability if gpu else None,
+            seq_lens=(),
+        )
     traits = framework_traits(workload)
     if traits.program != "transformers":
         raise UnsupportedError(

@@ -56,9 +56,9 @@ def run_job(job: TraceJob | ScriptJob) -> Any:
         from validate.trace.script import trace_script
 
         return trace_script(job)
-    from validate.trace.programs import trace_training
+    from validate.trace.programs import trace_serving, trace_training
 
-    return trace_training(job)
+    return trace_training(job) if job.request.task == "train" else trace_serving(job)
 
 
 if __name__ == "__main__":
