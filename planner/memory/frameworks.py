@@ -13,7 +13,7 @@ from planner.errors import UnsupportedError
 from planner.request import TrainingWorkload
 
 Program = Literal["transformers", "litgpt", "torchtitan", "unsloth"]
-LossKernel = Literal["upcast", "upcast-shift-copy", "split-head", "same-dtype", "chunked", "fused"]
+LossKernel = Literal["upcast", "upcast-shift-copy", "split-head", "same-dtype", "in-place", "chunked", "fused"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -64,6 +64,7 @@ def build_setting(
         dequantised_element_bytes=_dequantised_bytes(workload, fmt),
         saves_quantised_inputs=fmt.scheme == "bitsandbytes" and saves_quantised_inputs(workload),
         loads_packed=fmt.scheme == "bitsandbytes",
+        old_kernels=gpu is not None and gpu.compute_capability is not None and gpu.compute_capability < (8, 0),
         quantised_head=traits.quantises_head and fmt.is_quantised,
         attention=kernel,
         masked=workload.padding_mask or traits.masks_attention,

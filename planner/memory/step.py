@@ -19,6 +19,7 @@ from planner.memory.ops import Int, ceil_div, maximum, minimum
 from planner.memory.sharding import Shares
 from planner.memory.tape import ELEMENT_BYTES, Tape, TapeMemory, Tensor
 from planner.memory.terms.objectives import Objective, objective_rule
+from planner.memory.versions import before_cut_cross_entropy
 from planner.model.architecture import (
     LayerGroup,
     ModelArchitecture,
@@ -130,7 +131,7 @@ def run_step(
         labels=rule.labels,
         rows=_logit_rows(workload, decoder, rule),
         selects=rule.labels is not None or rule.completion_logits_only,
-        kernel=_loss_kernel(workload, traits),
+        kernel=_loss_kernel(workload, traits, setting),
     )
     stream = decoder.tokens * architecture.hidden_size * ELEMENT_BYTES[setting.stream_dtype]
     return StepMemory(runs=tuple(runs), tail=end, stream_bytes=stream)
@@ -211,9 +212,12 @@ def _logit_rows(workload: TrainingWorkload, setting: Setting, rule: Objective) -
     return setting.tokens
 
 
-def _loss_kernel(workload: TrainingWorkload, traits: FrameworkTraits) -> LossKernel:
+def _loss_kernel(workload: TrainingWorkload, traits: FrameworkTraits, setting: Setting) -> LossKernel:
+    """Which loss runs: what is asked for, what the framework always takes, or its default."""
     if workload.loss == "chunked":
         return "chunked"
+    if traits.program == "unsloth":
+        return "in-place" if setting.old_kernels or before_cut_cross_entropy(workload) else "fused"
     if workload.loss == "fused":
         return "fused"
     return objective_rule(workload).loss_kernel or traits.loss_kernel

@@ -64,6 +64,15 @@ def before_dynamic_uploads(workload: TrainingWorkload) -> bool:
     return found is not None and found[:2] < (2024, 12)
 
 
+def before_cut_cross_entropy(workload: TrainingWorkload) -> bool:
+    """unsloth before November 2024 kept whole logits and wrote their gradient over them.
+
+    Source: https://unsloth.ai/blog/gradient
+    """
+    found = release(workload.framework_version)
+    return found is not None and found[:2] < (2024, 11)
+
+
 def peft_follows_base(workload: TrainingWorkload) -> bool:
     """A stack older than peft 0.12 (August 2024), judged by its torch or the year of its framework."""
     if workload.torch_version:

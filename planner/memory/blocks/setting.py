@@ -62,6 +62,8 @@ class Setting:
     norm_upcast: bool = True
     norm_weighs_in_fp32: bool = False
     saves_quantised_inputs: bool = False
+    old_kernels: bool = False
+    """A GPU before compute capability 8, which kernels in bfloat16 do not run on."""
     quantised_head: bool = False
     loads_packed: bool = False
     """A 4-bit or 8-bit checkpoint is loaded: 16-bit tables pass through the device on the way."""

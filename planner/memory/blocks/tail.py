@@ -24,6 +24,10 @@ LITGPT_HEAD = Citation(
     title="litgpt: lm_head_chunk_size and chunked_cross_entropy, 128 tokens each",
     url="https://github.com/Lightning-AI/litgpt/blob/main/litgpt/utils.py",
 )
+UNSLOTH_LOSS = Citation(
+    title="unsloth: cross entropy whose backward pass writes into the logits",
+    url="https://github.com/unslothai/unsloth/blob/main/unsloth/kernels/cross_entropy_loss.py",
+)
 LIGER = Citation(
     title="Liger: fused linear cross entropy works on chunks of rows",
     url="https://github.com/linkedin/Liger-Kernel/blob/main/src/liger_kernel/ops/fused_linear_cross_entropy.py",
@@ -91,6 +95,8 @@ def tail(
         logits = returned = scores = scale(tape, capped, name="capped logits")
     if kernel == "split-head":
         return _split_head(tape, logits, setting, tokens)
+    if kernel == "in-place":
+        return _in_place(tape, logits)
     if kernel != "same-dtype":
         scores = cast(tape, logits, "fp32", name="logits in fp32")
         tape.hold(scores)
@@ -109,6 +115,19 @@ def tail(
         logits_bytes=returned.size_bytes,
         formula=f"T × V × {ELEMENT_BYTES[scores.dtype]} (log-softmax saved for its gradient)",
         source=CAUSAL_LM_LOSS,
+    )
+
+
+def _in_place(tape: Tape, logits: Tensor) -> Tail:
+    """A kernel that keeps the logits and writes their gradient over them; fp32 statistics per row are small."""
+    loss = tape.op("loss", (logits,), 1, "fp32", saves=(logits,), backward_in_runs=True)
+    memory = tape.run(loss)
+    return Tail(
+        memory=memory,
+        forward_peak_bytes=memory.forward_peak_bytes,
+        logits_bytes=logits.size_bytes,
+        formula="T × V × 2 (logits, overwritten by their gradient)",
+        source=UNSLOTH_LOSS,
     )
 
 
