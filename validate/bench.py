@@ -15,7 +15,7 @@ from typing import Any
 
 from planner.errors import PlannerError, RequestError
 from planner.quantity import Tier
-from validate.cases import Case
+from validate.cases import Case, Prediction
 
 UNDER_PREDICTED = -0.05
 _ROUNDING = 1e-12
@@ -23,17 +23,6 @@ HEADLINE_EXCLUDES = ("serve-engine:small", "serve-engine:profile")
 """Rows whose absolute error matters, left out of the second total."""
 
 GROUPINGS = ("family", "quantity", "phase", "method", "framework", "source", "grade")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prediction:
-    """One answer in the case's own unit; ``predicted`` is None where it was refused, with the reason."""
-
-    id: str
-    predicted: float | None
-    low: float | None = None
-    high: float | None = None
-    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

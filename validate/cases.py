@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -106,3 +107,14 @@ def _parse(path: Path, number: int, line: str) -> Case:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the line"
         raise RequestError(f"{path}, line {number}: {where}: {first['msg']}") from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """One answer in the case's own unit; ``predicted`` is None where it was refused, with the reason."""
+
+    id: str
+    predicted: float | None
+    low: float | None = None
+    high: float | None = None
+    reason: str | None = None

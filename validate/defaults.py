@@ -17,9 +17,8 @@ from planner import calibration
 from planner.calibration import Interval
 from planner.quantity import Quantity, Tier
 from planner.request import PlanRequest
-from validate.bench import Prediction
 from validate.calibrate import SHRINKAGE_RUNS, agreement
-from validate.cases import Case
+from validate.cases import Case, Prediction
 from validate.conformal import COVERAGE, Band, enough, split_conformal
 
 MIN_RUNS = 3

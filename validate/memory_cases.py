@@ -21,8 +21,7 @@ from planner.request import (
     TrainingWorkload,
 )
 from planner.units import GIB
-from validate.bench import Prediction
-from validate.cases import Case
+from validate.cases import Case, Prediction
 from validate.memory_request import CaseServing, MemoryRequest
 
 _PEAKS = {

@@ -27,8 +27,7 @@ from planner.throughput.device import Device, attained_fraction, device_of
 from planner.throughput.values import Range
 
 if TYPE_CHECKING:
-    from validate.bench import Prediction
-    from validate.cases import Case
+    from validate.cases import Case, Prediction
 
 _NARROW = {"fp8": "fp8", "mxfp8": "fp8", "nvfp4": "fp4", "fp4": "fp4"}
 _FUSED_FRAMEWORKS = ("megatron", "nemo")
@@ -64,7 +63,7 @@ def predict(case: Mapping[str, Any]) -> SpeedPrediction:
 
 def predict_speed(case: Case) -> Prediction:
     """The scoreboard's view of ``predict``."""
-    from validate.bench import Prediction
+    from validate.cases import Prediction
 
     raw = {"family": case.family, "request": case.request, "measured": case.measured.model_dump()}
     answer = predict(raw)

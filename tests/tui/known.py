@@ -19,6 +19,7 @@ from planner.rental import cheapest_rental
 from planner.request import HardwareWish, Parallelism, PlanRequest, TrainingWorkload
 from planner.units import GIB, MIB
 from tui.app.app import PlannerApp
+from tui.app.desk import Desk
 from tui.app.local_gpus import LocalGpu
 
 TODAY = date(2026, 11, 20)
@@ -126,4 +127,4 @@ def known_board(request: PlanRequest, gpus: Sequence[Gpu] | None) -> Board:
 
 
 def known_app(request: PlanRequest = REQUEST, local: tuple[LocalGpu, ...] = ()) -> PlannerApp:
-    return PlannerApp(request, today=lambda: TODAY, probe=lambda: local, ask=known_board)
+    return PlannerApp(Desk(request, today=lambda: TODAY, probe=lambda: local, ask=known_board))

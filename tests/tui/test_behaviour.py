@@ -7,8 +7,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pytest
 from textual.pilot import Pilot
-from textual.widgets import Input, RichLog, Static
+from textual.widgets import Input, OptionList, RichLog, Static
 
 from planner.request import ServingWorkload, TrainingWorkload
 from planner.units import GIB
@@ -47,7 +48,7 @@ async def test_turning_a_knob_replans_every_gpu() -> None:
         before = {row.name: row.need_bytes for row in main_of(app).query_one(GpuTable).rows}
         await pilot.press("right")
         after = {row.name: row.need_bytes for row in main_of(app).query_one(GpuTable).rows}
-        assert app.request.workload == replace(REQUEST.workload, seq_len=4096)
+        assert app.desk.request.workload == replace(REQUEST.workload, seq_len=4096)
         assert all(after[name] - before[name] == 2 * GIB for name in before)
         assert "--seq-len 4096" in text(app, "#command")
 
@@ -58,11 +59,11 @@ async def test_a_value_can_be_typed_and_nonsense_is_refused_in_place() -> None:
         await choose(pilot, app, "batch")
         await pilot.press("enter", "0", "enter")
         assert "at least 1" in text(app, "#notes")
-        assert app.request == REQUEST
+        assert app.desk.request == REQUEST
         await pilot.press("ctrl+u", *"many", "enter")
         assert "not a count" in text(app, "#notes")
         await pilot.press("ctrl+u", *"16", "enter")
-        workload = app.request.workload
+        workload = app.desk.request.workload
         assert isinstance(workload, TrainingWorkload)
         assert workload.batch_size == 16
         assert isinstance(app.focused, KnobList)
@@ -73,7 +74,7 @@ async def test_escape_leaves_the_value_as_it_was() -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         await choose(pilot, app, "batch")
         await pilot.press("enter", "9", "9", "escape")
-        assert app.request == REQUEST
+        assert app.desk.request == REQUEST
         assert not main_of(app).query(".knob-editor")
 
 
@@ -82,12 +83,12 @@ async def test_choices_turn_in_both_directions_and_methods_bring_their_weights()
     async with app.run_test(size=(120, 40)) as pilot:
         await choose(pilot, app, "weights")
         await pilot.press("enter", "ctrl+u", *"nf4-dq", "enter")
-        workload = app.request.workload
+        workload = app.desk.request.workload
         assert isinstance(workload, TrainingWorkload)
         assert (workload.method, workload.weight_dtype) == ("qlora", "nf4-dq")
         await choose(pilot, app, "method")
         await pilot.press("left")
-        workload = app.request.workload
+        workload = app.desk.request.workload
         assert isinstance(workload, TrainingWorkload)
         assert (workload.method, workload.weight_dtype) == ("lora", "bf16")
 
@@ -96,10 +97,10 @@ async def test_t_turns_between_serving_and_training() -> None:
     app = known_app()
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.press("t")
-        assert isinstance(app.request.workload, ServingWorkload)
+        assert isinstance(app.desk.request.workload, ServingWorkload)
         assert "--task serve" in text(app, "#command")
         await pilot.press("t")
-        assert isinstance(app.request.workload, TrainingWorkload)
+        assert isinstance(app.desk.request.workload, TrainingWorkload)
 
 
 async def test_models_are_found_by_typing() -> None:
@@ -107,7 +108,7 @@ async def test_models_are_found_by_typing() -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.press("m", *"mistral-7b-v0.3", "enter")
         await pilot.pause()
-        assert app.request.model == "mistralai/Mistral-7B-v0.3"
+        assert app.desk.request.model == "mistralai/Mistral-7B-v0.3"
 
 
 async def test_an_unknown_model_is_refused_in_the_picker() -> None:
@@ -115,7 +116,7 @@ async def test_an_unknown_model_is_refused_in_the_picker() -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.press("m", *"nobody/no-such-model-9b", "enter")
         await pilot.pause()
-        assert app.request == REQUEST
+        assert app.desk.request == REQUEST
         assert str(app.screen.query_one("#picker-reason", Static).render()).strip()
         await pilot.press("escape")
         assert app.screen is main_of(app)
@@ -194,7 +195,7 @@ async def test_pins_are_compared_term_by_term() -> None:
         activations = next(row for row in cells if row[0] == "  activations")
         assert activations[1:] == ["2.00 GiB", "4.00 GiB (+2.00 GiB)"]
         await pilot.press("x")
-        assert app.pins == ()
+        assert app.desk.pins == ()
 
 
 async def test_details_add_up_and_name_their_sources() -> None:
@@ -234,8 +235,8 @@ async def test_a_request_is_saved_and_opened_again(tmp_path: Path) -> None:
         await pilot.press("right", "ctrl+s")
         app.screen.query_one(Input).value = str(kept)
         await pilot.press("enter")
-        assert load(kept) == (app.request,)
-        wished = app.request
+        assert load(kept) == (app.desk.request,)
+        wished = app.desk.request
         await choose(pilot, app, "seq")
         await pilot.press("right", "ctrl+o")
         app.screen.query_one(Input).value = str(tmp_path / "nothing.json")
@@ -244,7 +245,7 @@ async def test_a_request_is_saved_and_opened_again(tmp_path: Path) -> None:
         app.screen.query_one(Input).value = str(kept)
         await pilot.press("enter")
         await pilot.pause()
-        assert app.request == wished
+        assert app.desk.request == wished
 
 
 async def test_the_gpus_of_this_machine_stand_on_top() -> None:
@@ -288,3 +289,53 @@ async def test_a_child_that_dies_has_the_last_word() -> None:
         assert any("no-such-command" in line.text for line in screen.query_one(RichLog).lines)
         await pilot.press("escape")
         assert app.screen is main_of(app)
+
+
+async def test_the_plan_is_exported_as_files(tmp_path: Path) -> None:
+    app = known_app()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("tab", "end", "up", "e", "end", "home", "enter")
+        app.screen.query_one("#folder", Input).value = str(tmp_path / "files")
+        await pilot.press("enter")
+        await pilot.pause()
+        written = list((tmp_path / "files").iterdir())
+        assert written
+        assert all("Llama-3.1-8B" in path.read_text() for path in written)
+        assert app.screen is main_of(app)
+
+
+async def test_an_export_never_overwrites(tmp_path: Path) -> None:
+    app = known_app()
+    async with app.run_test(size=(120, 40)) as pilot:
+        for _ in range(2):
+            await pilot.press("e", "home", "enter")
+            app.screen.query_one("#folder", Input).value = str(tmp_path)
+            await pilot.press("enter")
+            await pilot.pause()
+        assert "exists" in str(app.screen.query_one("#export-reason", Static).render())
+
+
+async def test_history_of_a_machine_that_measured_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GPU_PLANNER_STORE", str(tmp_path / "store.sqlite"))
+    app = known_app()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("h")
+        assert "Nothing measured yet" in str(app.screen.query_one("#measurement", Static).render())
+        assert "Calibration" in str(app.screen.query_one("#calibration", Static).render())
+        await pilot.press("escape")
+        assert app.screen is main_of(app)
+
+
+async def test_advice_is_applied_with_enter() -> None:
+    app = known_app(replace(REQUEST, workload=TrainingWorkload(batch_size=2, optimizer="adamw", method="full")))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("tab", "end", "up", "a")
+        changes = app.screen.query_one("#changes", OptionList)
+        assert changes.option_count > 0
+        assert "saves" in str(changes.get_option_at_index(0).prompt)
+        before = app.desk.request
+        changes.focus()
+        await pilot.press("home", "enter")
+        await pilot.pause()
+        assert app.screen is main_of(app)
+        assert app.desk.request != before

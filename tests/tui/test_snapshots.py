@@ -20,6 +20,7 @@ SCREENS = {
     "what-if": ("w",),
     "pareto": ("P",),
     "run": ("r",),
+    "export": ("e", "down"),
     "help": ("question_mark",),
     "save": ("ctrl+s",),
 }

@@ -9,8 +9,8 @@ import pytest
 
 from planner.errors import RequestError
 from planner.quantity import Tier
-from validate.bench import Prediction, Scored, quantile, relative_error, run_bench, score
-from validate.cases import Case, read_cases
+from validate.bench import Scored, quantile, relative_error, run_bench, score
+from validate.cases import Case, Prediction, read_cases
 
 SERVE = {
     "id": "one",

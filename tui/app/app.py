@@ -1,28 +1,18 @@
-"""The full-screen application: one state, and the screens that show it."""
+"""The full-screen application around a desk."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import date
 from typing import ClassVar
 
 from textual.app import App
 from textual.binding import Binding, BindingType
 
-import planner.board
-from planner.request import PlanRequest
-from tui.app.board import Ask, Board, make_board, make_row
-from tui.app.local_gpus import LocalGpu, local_gpus
-from tui.app.rows import GpuRow
-from tui.app.screens.compare import Pin
+from tui.app.desk import Desk
 from tui.app.screens.main import MainScreen
-
-Clock = Callable[[], date]
-GpuProbe = Callable[[], tuple[LocalGpu, ...]]
 
 
 class PlannerApp(App[str | None]):
-    """Pick GPUs for a job. Holds the request, the pins and the owned GPUs; screens only draw them."""
+    """Pick GPUs for a job."""
 
     TITLE = "gpu-planner"
     CSS_PATH = "app.tcss"
@@ -32,41 +22,15 @@ class PlannerApp(App[str | None]):
         Binding("f1,question_mark", "help", "Help"),
     ]
 
-    def __init__(
-        self,
-        request: PlanRequest,
-        *,
-        today: Clock = date.today,
-        probe: GpuProbe = local_gpus,
-        ask: Ask = planner.board.board,
-    ) -> None:
+    def __init__(self, desk: Desk) -> None:
         super().__init__()
         self.HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]
         self.VERTICAL_BREAKPOINTS = [(0, "-short"), (30, "-tall")]
-        self.request = request
-        self.today = today
-        self.pins: tuple[Pin, ...] = ()
-        self.owned: frozenset[str] = frozenset()
-        self.local_gpus: tuple[LocalGpu, ...] = ()
-        self._probe = probe
-        self._ask = ask
-
-    def read_local_gpus(self) -> bool:
-        """Read this machine's GPUs again; True where something changed."""
-        before, self.local_gpus = self.local_gpus, self._probe()
-        return before != self.local_gpus
+        self.desk = desk
 
     def on_mount(self) -> None:
-        self.read_local_gpus()
-        self.push_screen(MainScreen(self.request))
-
-    def board_of(self, request: PlanRequest) -> Board:
-        """Every GPU against ``request``; raises PlannerError where it cannot be planned."""
-        return make_board(request, owned=self.owned, local=self.local_gpus, today=self.today(), ask=self._ask)
-
-    def row_on(self, request: PlanRequest, row: GpuRow) -> GpuRow:
-        """``request`` on the GPU of ``row``."""
-        return make_row(request, row, owned=self.owned, local=self.local_gpus, today=self.today(), ask=self._ask)
+        self.desk.read_local_gpus()
+        self.push_screen(MainScreen(self.desk))
 
     def action_help(self) -> None:
         from tui.app.screens.help import HelpScreen

@@ -26,6 +26,7 @@ class Board:
     """What the main screen draws for one request."""
 
     request: PlanRequest
+    model: ModelArchitecture
     model_line: str
     rows: tuple[GpuRow, ...]
     notes: tuple[str, ...]
@@ -49,6 +50,7 @@ def make_board(
     active = "" if model.params_active == model.params_total else f", {format_count(model.params_active)} active"
     return Board(
         request=request,
+        model=model,
         model_line=f"{model.name}  {format_count(model.params_total)} parameters{active}",
         rows=tuple(rows),
         notes=found.notes,

@@ -8,6 +8,8 @@ from decimal import Decimal
 
 from planner.board import Candidate, Placement
 from planner.fit import Fit, Verdict
+from planner.units import format_gib
+from tui.app.cells import age_text, hours_text, usd_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +68,19 @@ class RowFilter:
     one_gpu_only: bool = False
     fitting_only: bool = False
 
+    @property
+    def words(self) -> str:
+        """The filters in force, in words; empty where everything is shown."""
+        limit = self.max_usd_per_hour
+        words = (
+            f"name~{self.text}" if self.text else "",
+            self.vendor,
+            "fits on one" if self.one_gpu_only else "",
+            "only what fits" if self.fitting_only else "",
+            f"≤ {usd_text(limit)}/h" if limit is not None else "",
+        )
+        return ", ".join(word for word in words if word)
+
     def admits(self, row: GpuRow) -> bool:
         if self.text and not all(word in row.name.lower() for word in self.text.lower().split()):
             return False
@@ -106,3 +121,21 @@ def arrange(rows: tuple[GpuRow, ...], shown: RowFilter, sort: str, descending: b
         admitted.sort(key=lambda row: _VERDICT_ORDER[row.verdict])
     admitted.sort(key=lambda row: not row.here)
     return tuple(admitted)
+
+
+def placed_words(row: GpuRow) -> str:
+    """The placement of a row in a line: count, memory with its interval, money, time."""
+    placed = row.placement
+    if placed is None:
+        return f"{row.name}: {row.candidate.why_not}"
+    size = placed.size
+    interval = f"{format_gib(size.low_bytes)} to {format_gib(size.high_bytes)}"
+    parts = [row.placed, f"{format_gib(size.expected_bytes)} ({interval}) of {format_gib(row.memory_bytes)} each"]
+    parts.append("no price known" if row.usd_per_hour is None else f"{usd_text(row.usd_per_hour)}/h")
+    if row.provider and row.price_age_days is not None:
+        parts.append(f"{row.provider}, price {age_text(row.price_age_days)} old")
+    elif row.provider:
+        parts.append(row.provider)
+    if row.hours is not None:
+        parts.append(f"{hours_text(row.hours)}, {usd_text(row.usd_total)} in all")
+    return " · ".join(parts)

@@ -39,8 +39,9 @@ def command(saved: Path | None, web: bool, host: str, port: int, **values: Any) 
     elif not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise EnvironmentProblemError("the app needs a terminal", hint="plan tui --web serves it to a browser")
     from tui.app.app import PlannerApp
+    from tui.app.desk import Desk
 
-    PlannerApp(request).run()
+    PlannerApp(Desk(request)).run()
     return 0
 
 

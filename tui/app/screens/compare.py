@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -10,19 +9,9 @@ from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen
 from textual.widgets import DataTable, Footer, Static
 
-from planner.request import PlanRequest
 from planner.units import format_gib
 from tui.app.cells import hours_text, usd_text
-from tui.app.rows import GpuRow
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pin:
-    """A plan kept for comparison."""
-
-    name: str
-    request: PlanRequest
-    row: GpuRow
+from tui.app.desk import Desk, Pin
 
 
 def difference(size_bytes: int, base_bytes: int) -> str:
@@ -69,9 +58,9 @@ class CompareScreen(ModalScreen[None]):
         Binding("x", "clear", "Remove all pins"),
     ]
 
-    def __init__(self, pins: tuple[Pin, ...]) -> None:
+    def __init__(self, desk: Desk) -> None:
         super().__init__()
-        self.pins = pins
+        self.desk = desk
 
     def compose(self) -> ComposeResult:
         yield Static("Pinned plans: sizes per GPU, differences from the first", classes="screen-title")
@@ -80,10 +69,10 @@ class CompareScreen(ModalScreen[None]):
 
     def on_mount(self) -> None:
         table = self.query_one(DataTable)
-        table.add_columns("", *(pin.name for pin in self.pins))
-        for row in comparison(self.pins):
+        table.add_columns("", *(pin.name for pin in self.desk.pins))
+        for row in comparison(self.desk.pins):
             table.add_row(*row)
 
     def action_clear(self) -> None:
-        self.app.pins = ()  # type: ignore[attr-defined]
+        self.desk.pins = ()
         self.dismiss()

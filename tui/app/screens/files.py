@@ -13,6 +13,7 @@ from textual.widgets import Input, Label
 
 from planner.errors import PlannerError
 from planner.request import PlanRequest
+from tui.app.widgets.line import Line
 from tui.cli.output import save
 from tui.request_file import dump, load
 
@@ -31,7 +32,7 @@ class FileScreen(ModalScreen[PlanRequest | None]):
     def compose(self) -> ComposeResult:
         with Vertical(classes="panel -small"):
             yield Label("Save the request as" if self.to_save else "Open a request file")
-            yield Input(value=DEFAULT_NAME, id="path")
+            yield Line(value=DEFAULT_NAME, id="path")
             yield Label("", classes="reason", id="file-reason", markup=False)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:

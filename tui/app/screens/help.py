@@ -28,7 +28,10 @@ HELP = """\
 | `p` / `c` | pin this plan / compare the pins |
 | `w` | what-if: memory and price against the current knob |
 | `P` | Pareto picture of hours against price |
+| `a` | advice: what saves most, or what makes it fit; enter applies a line |
 | `r` | trace the step of this plan, or measure it on this machine |
+| `h` | measurements so far and the calibration |
+| `e` | export the files that run the plan |
 | `y` | copy the command line |
 | `ctrl+s` / `ctrl+o` | save / open a request file |
 | `d` | job panel on and off in a narrow terminal |

@@ -3,37 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from decimal import Decimal
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import ClassVar
 
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.screen import Screen
-from textual.widgets import Footer, Input, Static
+from textual.widgets import Footer, Static
 
 from planner.errors import PlannerError
-from planner.request import PlanRequest
-from planner.units import format_gib
+from planner.request import Parallelism, PlanRequest
 from tui.app.board import Board
-from tui.app.cells import age_text, hours_text, usd_text
-from tui.app.rows import SORTS, GpuRow, RowFilter, arrange
-from tui.app.screens.compare import CompareScreen, Pin
+from tui.app.desk import Desk
+from tui.app.rows import SORTS, GpuRow, RowFilter, arrange, placed_words
+from tui.app.screens.compare import CompareScreen
 from tui.app.widgets.breakdown import BreakdownView
+from tui.app.widgets.filter_line import FilterLine
 from tui.app.widgets.gpu_table import GpuTable
 from tui.app.widgets.knob_list import KnobList
 from tui.command_line import command_text
-
-if TYPE_CHECKING:
-    from tui.app.app import PlannerApp
-
 
 LOCAL_GPUS_EVERY_S = 5.0
 
 
 class MainScreen(Screen[None]):
-    """Shows ``app.request``; every change goes through ``show_request``."""
+    """Shows ``desk.request``; every change goes through ``show_request``."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("m", "pick_model", "Model"),
@@ -51,32 +46,29 @@ class MainScreen(Screen[None]):
         Binding("c", "compare", "Compare"),
         Binding("w", "what_if", "What-if"),
         Binding("P", "pareto", "Pareto", show=False),
+        Binding("a", "advice", "Advice"),
         Binding("r", "run", "Run"),
+        Binding("h", "history", "History", show=False),
+        Binding("e", "export", "Export"),
         Binding("y", "copy", "Copy command"),
         Binding("ctrl+s", "save", "Save", show=False),
         Binding("ctrl+o", "open", "Open", show=False),
     ]
 
-    def __init__(self, request: PlanRequest) -> None:
+    def __init__(self, desk: Desk) -> None:
         super().__init__()
-        self.request = request
+        self.desk = desk
         self.board: Board | None = None
         self.shown = RowFilter()
         self.sort = "$/h"
         self.descending = False
-        self.typing = ""
-        """Which filter the input line edits: "name" or "budget"; empty: closed."""
-
-    @property
-    def planner(self) -> PlannerApp:
-        return cast("PlannerApp", self.app)
 
     def compose(self) -> ComposeResult:
         yield Static("", id="title")
         with Horizontal(id="body"):
-            yield KnobList(self.request, id="job")
+            yield KnobList(self.desk.request, id="job")
             with Vertical(id="centre"):
-                yield Input(id="filter", compact=True)
+                yield FilterLine()
                 yield GpuTable(id="table")
                 with Vertical(id="selected"):
                     yield Static("", id="selected-title")
@@ -86,7 +78,7 @@ class MainScreen(Screen[None]):
         yield Footer()
 
     def on_mount(self) -> None:
-        self.show_request(self.request)
+        self.show_request(self.desk.request)
         self.query_one(KnobList).focus()
         self.set_interval(LOCAL_GPUS_EVERY_S, self._refresh_local_gpus)
 
@@ -103,12 +95,12 @@ class MainScreen(Screen[None]):
     def show_request(self, request: PlanRequest) -> bool:
         """Plan ``request`` on every GPU and redraw; a request that cannot be planned is refused in place."""
         try:
-            board = self.planner.board_of(request)
+            board = self.desk.board_of(request)
             line = command_text(request)
         except PlannerError as error:
             self.refuse(error)
             return False
-        self.request = self.planner.request = request
+        self.desk.request = request
         self.board = board
         self.query_one(KnobList).show(request)
         self.query_one("#command", Static).update(f"$ {line}")
@@ -123,17 +115,9 @@ class MainScreen(Screen[None]):
         holding = sum(1 for row in rows if row.placement is not None)
         parts = [
             f"gpu-planner   {self.board.model_line}   {holding} of {len(rows)} GPUs hold it",
-            *self._filter_words(),
+            *(f"[{words}]".replace("[", r"\[") for words in (self.shown.words,) if words),
         ]
         self.query_one("#title", Static).update("   ".join(parts))
-
-    def _filter_words(self) -> list[str]:
-        shown = self.shown
-        words = [shown.text and f"name~{shown.text}", shown.vendor, shown.one_gpu_only and "fits on one"]
-        words += [shown.fitting_only and "only what fits"]
-        words += [shown.max_usd_per_hour is not None and f"≤ {usd_text(shown.max_usd_per_hour)}/h"]
-        found = [str(word) for word in words if word]
-        return [f"[{', '.join(found)}]".replace("[", r"\[")] if found else []
 
     def refuse(self, error: PlannerError) -> None:
         self.notes((f"✗ {error.message}" + (f" ({error.hint})" if error.hint else ""),))
@@ -150,20 +134,20 @@ class MainScreen(Screen[None]):
             title.update("No GPU matches the filter.")
             view.show(None, 1)
             return
-        title.update(selected_line(row).replace("[", r"\["))
+        title.update(placed_words(row).replace("[", r"\["))
         fit = row.fit
         view.show(fit.estimate if fit else None, row.memory_bytes)
 
     def _refresh_local_gpus(self) -> None:
-        if self.planner.read_local_gpus():
-            self.show_request(self.request)
+        if self.desk.read_local_gpus():
+            self.show_request(self.desk.request)
 
     # -- messages -------------------------------------------------------------------------------------------
 
     @on(KnobList.Turned)
     def _turned(self, event: KnobList.Turned) -> None:
         if not self.show_request(event.request):
-            self.query_one(KnobList).show(self.request)
+            self.query_one(KnobList).show(self.desk.request)
 
     @on(KnobList.Refused)
     def _refused(self, event: KnobList.Refused) -> None:
@@ -175,7 +159,7 @@ class MainScreen(Screen[None]):
 
         def take(name: str | None) -> None:
             if name:
-                self.show_request(replace(self.request, model=name))
+                self.show_request(replace(self.desk.request, model=name))
 
         self.app.push_screen(ModelPicker(), take)
 
@@ -235,67 +219,37 @@ class MainScreen(Screen[None]):
     def action_toggle_owned(self) -> None:
         row = self.query_one(GpuTable).selected
         if row is not None:
-            self.planner.owned = self.planner.owned ^ {row.gpu_id}
-            self.show_request(self.request)
+            self.desk.toggle_owned(row.gpu_id)
+            self.show_request(self.desk.request)
 
     def action_filter(self) -> None:
-        self._open_line("name", self.shown.text, "part of a GPU's name")
+        self.query_one(FilterLine).open("name", self.shown)
 
     def action_budget(self) -> None:
-        limit = self.shown.max_usd_per_hour
-        self._open_line("budget", "" if limit is None else str(limit), "at most so many dollars per hour")
+        self.query_one(FilterLine).open("budget", self.shown)
 
-    def _open_line(self, what: str, value: str, placeholder: str) -> None:
-        line = self.query_one("#filter", Input)
-        self.typing = what
-        line.value, line.placeholder = value, placeholder
-        line.add_class("-open")
-        line.focus()
-
-    def _close_line(self) -> None:
-        self.typing = ""
-        self.query_one("#filter", Input).remove_class("-open")
-        self.query_one(GpuTable).focus()
-
-    @on(Input.Changed, "#filter")
-    def _filter_changed(self, event: Input.Changed) -> None:
-        if self.typing == "name":
-            self.shown = replace(self.shown, text=event.value)
-            self._show_rows()
-
-    @on(Input.Submitted, "#filter")
-    def _filter_submitted(self, event: Input.Submitted) -> None:
-        if self.typing == "budget" and not self._take_budget(event.value.strip().lstrip("$")):
-            return
-        self._close_line()
-
-    def _take_budget(self, text: str) -> bool:
-        try:
-            limit = Decimal(text) if text else None
-        except ArithmeticError:
-            limit = Decimal("NaN")
-        if limit is not None and not (limit.is_finite() and limit >= 0):
-            self.notes((f"✗ {text!r} is not an amount of dollars per hour",))
-            return False
-        self.shown = replace(self.shown, max_usd_per_hour=limit)
+    @on(FilterLine.Filtered)
+    def _filtered(self, event: FilterLine.Filtered) -> None:
+        self.shown = event.shown
         self.notes(self.board.notes if self.board else ())
         self._show_rows()
-        return True
 
-    def key_escape(self) -> None:
-        if self.typing:
-            self._close_line()
+    @on(FilterLine.Refused)
+    def _filter_refused(self, event: FilterLine.Refused) -> None:
+        self.notes((f"✗ {event.reason}",))
+
+    @on(FilterLine.Closed)
+    def _filter_closed(self) -> None:
+        self.query_one(GpuTable).focus()
 
     def action_pin(self) -> None:
         row = self.query_one(GpuTable).selected
         if row is not None:
-            name = chr(ord("A") + len(self.planner.pins) % 26)
-            self.planner.pins = (*self.planner.pins, Pin(name=name, request=self.request, row=row))
-            self.notify(f"Pinned as {name}: {row.name}. c compares.")
+            self.notify(f"Pinned as {self.desk.pin(row).name}: {row.name}. c compares.")
 
     def action_compare(self) -> None:
-        if self.planner.pins:
-            self.app.push_screen(CompareScreen(self.planner.pins))
+        if self.desk.pins:
+            self.app.push_screen(CompareScreen(self.desk))
         else:
             self.notify("Nothing is pinned yet: p pins the selected plan.", severity="warning")
 
@@ -307,9 +261,9 @@ class MainScreen(Screen[None]):
             return
 
         def row_of(request: PlanRequest) -> GpuRow:
-            return self.planner.row_on(request, row)
+            return self.desk.row_on(request, row)
 
-        self.app.push_screen(WhatIfScreen(self.request, row.name, self.query_one(KnobList).current, row_of))
+        self.app.push_screen(WhatIfScreen(self.desk.request, row.name, self.query_one(KnobList).current, row_of))
 
     def action_pareto(self) -> None:
         from tui.app.screens.pareto import ParetoScreen
@@ -325,14 +279,44 @@ class MainScreen(Screen[None]):
         """The request placed on the selected GPU, in the count and spread the table shows."""
         row = self.query_one(GpuTable).selected
         if row is None or row.placement is None or row.here:
-            return self.request
-        hardware = replace(self.request.hardware, gpus=(row.gpu_id,))
-        return replace(self.request, hardware=hardware, parallelism=row.placement.parallelism)
+            return self.desk.request
+        hardware = replace(self.desk.request.hardware, gpus=(row.gpu_id,))
+        return replace(self.desk.request, hardware=hardware, parallelism=row.placement.parallelism)
+
+    def action_advice(self) -> None:
+        from planner.advice import advise
+        from tui.app.screens.advice import AdviceScreen
+
+        row = self.query_one(GpuTable).selected
+        if row is None or self.board is None:
+            return
+        spread = row.placement.parallelism if row.placement else self.desk.request.parallelism or Parallelism()
+        try:
+            found = advise(self.board.model, self.desk.request.workload, spread, row.candidate.gpu)
+        except PlannerError as error:
+            self.refuse(error)
+            return
+
+        def take(request: PlanRequest | None) -> None:
+            if request is not None:
+                self.show_request(request)
+
+        self.app.push_screen(AdviceScreen(self.desk.request, row.placed, found), take)
+
+    def action_history(self) -> None:
+        from tui.app.screens.history import HistoryScreen
+
+        self.app.push_screen(HistoryScreen())
+
+    def action_export(self) -> None:
+        from tui.app.screens.export import ExportScreen
+
+        self.app.push_screen(ExportScreen(self._on_selected()))
 
     def action_save(self) -> None:
         from tui.app.screens.files import FileScreen
 
-        self.app.push_screen(FileScreen(self.request))
+        self.app.push_screen(FileScreen(self.desk.request))
 
     def action_open(self) -> None:
         from tui.app.screens.files import FileScreen
@@ -344,23 +328,6 @@ class MainScreen(Screen[None]):
         self.app.push_screen(FileScreen(None), take)
 
     def action_copy(self) -> None:
-        line = command_text(self.request)
+        line = command_text(self.desk.request)
         self.app.copy_to_clipboard(line)
         self.notify(line, title="Copied")
-
-
-def selected_line(row: GpuRow) -> str:
-    """The selected GPU in words."""
-    fit = row.fit
-    if fit is None:
-        return f"{row.name}: {row.candidate.why_not or 'no number of these GPUs holds the job'}"
-    estimate = fit.estimate
-    interval = f"{format_gib(estimate.low_bytes)} to {format_gib(estimate.high_bytes)}"
-    spread = f"{format_gib(estimate.expected_bytes)} ({interval})"
-    money = f"{usd_text(row.usd_per_hour)}/h" if row.usd_per_hour is not None else "no price known"
-    parts = [f"{fit.num_gpus} × {row.name}", f"{spread} of {format_gib(row.memory_bytes)} each", money]
-    if row.provider:
-        parts.append(f"{row.provider}, price {age_text(row.price_age_days)} old")
-    if row.hours is not None:
-        parts.append(f"{hours_text(row.hours)}, {usd_text(row.usd_total)} in all")
-    return " · ".join(parts)

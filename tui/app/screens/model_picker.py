@@ -15,6 +15,7 @@ from textual.widgets.option_list import Option
 from planner.errors import PlannerError
 from planner.model.registry import all_models, resolve
 from planner.units import format_count
+from tui.app.widgets.line import Line
 
 MOST_SHOWN = 200
 
@@ -33,7 +34,7 @@ class ModelPicker(ModalScreen[str | None]):
     def compose(self) -> ComposeResult:
         with Vertical(id="picker"):
             yield Label("Model: type to search, or a hub id, a directory with config.json, params:7B")
-            yield Input(placeholder="llama 70b", id="picker-query")
+            yield Line(placeholder="llama 70b", id="picker-query")
             yield OptionList(id="picker-list")
             yield Label("", id="picker-reason")
 

@@ -16,6 +16,7 @@ from planner.errors import PlannerError
 from planner.request import PlanRequest
 from tui.app.knob import Knob
 from tui.app.knobs import KNOBS
+from tui.app.widgets.line import Line
 
 LABEL_WIDTH = 14
 
@@ -51,9 +52,9 @@ class KnobList(VerticalScroll, can_focus=True):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up,k", "move(-1)", "Up", show=False),
         Binding("down,j", "move(1)", "Down", show=False),
-        Binding("left,h,minus", "turn(-1)", "Less", show=False),
-        Binding("right,l,plus", "turn(1)", "More", show=False),
-        Binding("enter,e", "edit", "Type a value", show=False),
+        Binding("left,minus", "turn(-1)", "Less", show=False),
+        Binding("right,plus", "turn(1)", "More", show=False),
+        Binding("enter", "edit", "Type a value", show=False),
         Binding("home", "move(-1000)", "First", show=False),
         Binding("end", "move(1000)", "Last", show=False),
     ]
@@ -77,7 +78,7 @@ class KnobList(VerticalScroll, can_focus=True):
         super().__init__(id=id)
         self.request = request
         self.current = KNOBS[0].key
-        self.editor: Input | None = None
+        self.editor: Line | None = None
 
     def compose(self) -> ComposeResult:
         group = ""
@@ -136,7 +137,7 @@ class KnobList(VerticalScroll, can_focus=True):
             self.post_message(self.PickModel())
             return
         if self.editor is None:
-            self.editor = Input(
+            self.editor = Line(
                 value=knob.text(self.request), compact=True, classes="knob-editor", select_on_focus=True
             )
             await self.mount(self.editor, after=self._line(knob.key))
