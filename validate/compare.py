@@ -210,7 +210,7 @@ def compare(spec: RunSpec, forecast: Forecast, result: RunResult) -> Comparison:
     predicted_parts = parts_predicted(forecast.breakdown)
     return Comparison(
         verdicts=verdicts if result.outcome == "ok" else (),
-        phases=tuple(_phase_rows(forecast.breakdown, result)),
+        phases=tuple(_phase_rows(forecast.breakdown, result)) if result.outcome == "ok" else (),
         parts=tuple(
             Row(name=part, predicted_bytes=predicted_parts.get(part), measured_bytes=measured_parts.get(part))
             for part in PARTS

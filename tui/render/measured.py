@@ -52,15 +52,17 @@ def _where(environment: Environment) -> str:
 def _failure(measured: Measured) -> list[str]:
     result = measured.measurement.result
     lines = [f"{result.outcome}: {result.detail}"]
-    reached = result.peak("allocated")
+    reached = result.peak("allocated") or 0
     if result.outcome == "out of memory":
         from validate.diagnosis import explain
         from validate.oom import parse
 
         message = parse(result.detail)
-        lines += explain(message) if message else ()
-    if reached is not None:
-        lines.append(f"more than {format_bytes(reached)} is needed: so much was allocated before it ended")
+        if message is not None:
+            lines += explain(message)
+            reached += message.requested_bytes or 0
+    if reached:
+        lines.append(f"more than {format_bytes(reached)} of tensors are needed")
     return lines
 
 

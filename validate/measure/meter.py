@@ -6,7 +6,7 @@ import gc
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, Protocol
 
 import torch
@@ -59,16 +59,18 @@ class CpuMeter:
         self._catch_up()
         self._allocator.reset_peaks()
         began = time.perf_counter()
-        yield
-        seconds = time.perf_counter() - began
-        self._catch_up()
-        self._report(
-            PhaseReading(
-                phase=name, step=step, allocated_bytes=self._allocator.peak_allocated_bytes,
-                allocated_end_bytes=self._allocator.allocated_bytes, process_bytes=_resident_bytes(),
-                seconds=seconds,
-            )
-        )  # fmt: skip
+        try:
+            yield
+        finally:
+            seconds = time.perf_counter() - began
+            self._catch_up()
+            self._report(
+                PhaseReading(
+                    phase=name, step=step, allocated_bytes=self._allocator.peak_allocated_bytes,
+                    allocated_end_bytes=self._allocator.allocated_bytes, process_bytes=_resident_bytes(),
+                    seconds=seconds,
+                )
+            )  # fmt: skip
 
     def _catch_up(self) -> None:
         rows = self._tracer.log.rows
@@ -102,9 +104,14 @@ class CudaMeter:
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         began = time.perf_counter()
-        yield
-        torch.cuda.synchronize()
-        seconds = time.perf_counter() - began
+        try:
+            yield
+        finally:
+            with suppress(RuntimeError):  # after an error of the device the counters still tell what was reached
+                torch.cuda.synchronize()
+            self._read(name, step, time.perf_counter() - began)
+
+    def _read(self, name: str, step: int, seconds: float) -> None:
         counters = torch.cuda.memory_stats()
         process, device = _nvml_bytes()
         self._report(
