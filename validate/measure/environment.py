@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,7 +32,7 @@ class Environment:
     driver: str | None = None
     cuda: str | None = None
     allocator: str | None = None
-    """``PYTORCH_CUDA_ALLOC_CONF`` of the run."""
+    """``PYTORCH_ALLOC_CONF`` (``PYTORCH_CUDA_ALLOC_CONF`` before torch 2.9) of the run."""
     python: str
     platform: str
     libraries: tuple[tuple[str, str], ...]
@@ -107,10 +108,8 @@ def detect(device: str, index: int = 0) -> Environment:
             device="cpu", gpu_name=platform.processor() or platform.machine(), gpu_id="cpu", generation=None,
             memory_bytes=_host_memory_bytes(), **common,  # type: ignore[arg-type]
         )  # fmt: skip
-    import os
-
     with nvml() as library:
-        handle = library.nvmlDeviceGetHandleByIndex(index)
+        handle = device_handle(library, index)
         name = str(library.nvmlDeviceGetName(handle))
         gpu_id, generation = _catalogue_entry(name)
         major, minor = library.nvmlDeviceGetCudaComputeCapability(handle)
@@ -120,14 +119,14 @@ def detect(device: str, index: int = 0) -> Environment:
             memory_bytes=int(library.nvmlDeviceGetMemoryInfo(handle).total),
             compute_capability=(int(major), int(minor)), driver=str(library.nvmlSystemGetDriverVersion()),
             cuda=f"{cuda // 1000}.{cuda % 1000 // 10}",
-            allocator=os.environ.get("PYTORCH_CUDA_ALLOC_CONF"), **common,  # type: ignore[arg-type]
+            allocator=os.environ.get("PYTORCH_ALLOC_CONF") or os.environ.get("PYTORCH_CUDA_ALLOC_CONF"), **common,  # type: ignore[arg-type]
         )  # fmt: skip
 
 
 def device_use(index: int = 0) -> DeviceUse:
     """What is used on a device now, and by whom."""
     with nvml() as library:
-        handle = library.nvmlDeviceGetHandleByIndex(index)
+        handle = device_handle(library, index)
         memory = library.nvmlDeviceGetMemoryInfo(handle)
         processes = library.nvmlDeviceGetComputeRunningProcesses(handle)
         return DeviceUse(
@@ -135,6 +134,15 @@ def device_use(index: int = 0) -> DeviceUse:
             used_bytes=int(memory.used),
             processes=tuple((int(one.pid), int(one.usedGpuMemory or 0)) for one in processes),
         )
+
+
+def device_handle(library: Any, index: int) -> Any:
+    """NVML's handle of CUDA device ``index``; NVML knows nothing of ``CUDA_VISIBLE_DEVICES``."""
+    visible = [entry.strip() for entry in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if entry.strip()]
+    entry = visible[index] if index < len(visible) else str(index)
+    if entry.isdigit():
+        return library.nvmlDeviceGetHandleByIndex(int(entry))
+    return library.nvmlDeviceGetHandleByUUID(entry)
 
 
 def _catalogue_entry(name: str) -> tuple[str | None, str | None]:
@@ -148,6 +156,4 @@ def _catalogue_entry(name: str) -> tuple[str | None, str | None]:
 
 
 def _host_memory_bytes() -> int:
-    import os
-
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -175,12 +175,12 @@ class EnergyMeter:
     def _read(self) -> float | None:
         if not self._cuda:
             return None
-        from validate.measure.environment import nvml
+        from validate.measure.environment import device_handle, nvml
 
         torch.cuda.synchronize()
         with nvml() as library:
             try:
-                handle = library.nvmlDeviceGetHandleByIndex(torch.cuda.current_device())
+                handle = device_handle(library, torch.cuda.current_device())
                 return float(library.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1000
             except library.NVMLError:
                 return None
