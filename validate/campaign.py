@@ -18,7 +18,7 @@ from planner.units import format_gib
 from validate.calibrate import calibrate, save
 from validate.compare import Comparison, Forecast, compare, forecast
 from validate.matrix import Case
-from validate.measure.environment import Environment, detect, device_use, missing_libraries
+from validate.measure.environment import DeviceUse, Environment, detect, device_use, missing_libraries
 from validate.measure.protocol import Progress, run
 from validate.measure.spec import Device, RunSpec
 from validate.measurement import Measurement, outermost, to_json
@@ -149,7 +149,14 @@ def ensure_free(said: Forecast, spec: RunSpec) -> None:
     needed = needed_bytes(said)
     if spec.memory_limit_bytes is not None:
         needed = min(needed, spec.memory_limit_bytes)
-    use = device_use()
+    refuse_taken(needed, device_use())
+
+
+def refuse_taken(needed: int, use: DeviceUse) -> None:
+    """Raise where ``needed`` bytes would fit an empty device but not this one, naming who holds the rest.
+
+    What would not fit at all may run: running out of memory is a result.
+    """
     if needed <= use.free_bytes or needed > use.total_bytes:
         return
     holders = sorted(use.processes, key=lambda process: -process[1])[:3]
