@@ -70,7 +70,7 @@ class Moments:
             ],
             "loss backward": [
                 *static, *kept, *outputs, *self._gathered(1),
-                _working("logits and loss", self.step.tail.memory.backward_peak_bytes),
+                self._loss(),
             ],
             "backward": [
                 *static, *kept, *outputs, *self._gathered(2), self._reduction(),
@@ -187,12 +187,36 @@ class Moments:
                 kind="activations",
                 label=f"activations: {kind}",
                 size_bytes=size * self.share.in_flight,
-                formula="Σ layers × saved tensors of one layer × micro-batches in flight",
-                inputs={"micro-batches in flight": self.share.in_flight},
+                formula="L × T × b × micro-batches in flight",
+                inputs={
+                    "L": sum((run.count for run in self.step.runs), start=0),
+                    "T": self.setting.tokens,
+                    "b": size // maximum(self._layer_tokens(), 1),
+                    "micro-batches in flight": self.share.in_flight,
+                },
                 source=_CHECKPOINT if kind == "layer inputs" else AUTOGRAD,
             )
             for kind, size in sizes.items()
         ]
+
+    def _layer_tokens(self) -> Int:
+        return sum((run.count for run in self.step.runs), start=0) * self.setting.tokens
+
+    def _loss(self) -> MemoryTerm:
+        """Logits, their fp32 copies and gradients at the worst moment of the loss's backward pass."""
+        tail = self.step.tail
+        return MemoryTerm(
+            kind="logits",
+            label="logits and loss",
+            size_bytes=tail.memory.backward_peak_bytes,
+            formula=f"highest point of: {tail.formula}, its gradients, final norm",
+            inputs={
+                "T": self.setting.tokens,
+                "V": self.architecture.vocab_size,
+                "d": self.architecture.hidden_size,
+            },
+            source=tail.source,
+        )
 
     def _forward_bytes(self) -> Int:
         tail = self.step.tail.forward_peak_bytes
