@@ -256,6 +256,6 @@ def _from_hub(name: str) -> ResolvedModel:
 def _near_misses(name: str) -> str:
     from difflib import get_close_matches
 
-    known = [*_by_name(), *ambiguous_names()]
+    known = dict.fromkeys((*_by_name(), *ambiguous_names()))
     near = get_close_matches(name.lower()[:80], known, n=3, cutoff=0.6)
     return f"did you mean {', '.join(near)}?" if near else "see plan models for the names, or give a config.json"

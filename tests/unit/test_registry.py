@@ -95,6 +95,15 @@ def test_a_size_alone_has_no_architecture() -> None:
     assert found.notes
 
 
+def test_near_misses_are_named_once_each() -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        resolve("lama-7b")
+    assert caught.value.hint is not None
+    names = caught.value.hint.removeprefix("did you mean ").removesuffix("?").split(", ")
+    assert "llama-7b" in names
+    assert len(set(names)) == len(names) == 3
+
+
 def test_a_typo_is_answered_with_near_misses() -> None:
     with pytest.raises(UnknownNameError) as error:
         resolve("lama-3.1-8b")
