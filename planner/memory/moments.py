@@ -59,7 +59,7 @@ class Moments:
         """Moments of one optimizer step."""
         kept, outputs = self._kept(), self._outputs()
         whole, reduced = self.held.gradients, self.held.reduced_gradients
-        step = [optimizer_step_term(self.held.rule, self.held.tensors)]
+        step = [optimizer_step_term(self.held.rule, self.held.tensors, on_gpu=self.share.optimizer_on_gpu)]
         if self.workload.optimizer_in_backward:
             whole, reduced, step = self._one_gradient(), self._one_gradient(), []
         return {
@@ -134,7 +134,7 @@ class Moments:
         """
         tail, tensors = self.step.tail, self.held.tensors
         pools = where(self.share.parameters > 1, self.unit.root_bytes + 2 * self.unit.block_bytes, 0)
-        if not self.traits.expandable_segments:
+        if not self.traits.expandable_segments and self.share.optimizer_on_gpu:
             lists = self.held.rule.list_temporaries * tensors.num_params * ELEMENT_BYTES[tensors.dtype]
             pools = pools + lists // 4
         keeps = self.traits.keeps_outputs or self.workload.keep_outputs

@@ -146,8 +146,8 @@ def optimizer_state_term(rule: OptimizerRule, tensors: TrainedTensors, *, on_gpu
     )
 
 
-def optimizer_step_term(rule: OptimizerRule, tensors: TrainedTensors) -> MemoryTerm:
-    """Temporaries alive at the worst moment of ``optimizer.step()``."""
+def optimizer_step_term(rule: OptimizerRule, tensors: TrainedTensors, *, on_gpu: bool) -> MemoryTerm:
+    """Temporaries at the worst moment of ``optimizer.step()``; none on the GPU where states are offloaded."""
     element = ELEMENT_BYTES[tensors.dtype]
     size = (
         rule.list_temporaries * tensors.num_params * element
@@ -157,7 +157,7 @@ def optimizer_step_term(rule: OptimizerRule, tensors: TrainedTensors) -> MemoryT
     return MemoryTerm(
         kind="workspace",
         label="optimizer temporaries",
-        size_bytes=size,
+        size_bytes=size if on_gpu else 0 * size,
         formula="lists × P b + tensors × M b",
         inputs={
             "P": tensors.num_params,
