@@ -128,10 +128,14 @@ def _answer(
     from tui.render import trace as render
     from tui.render import trace_chart
     from validate.trace.estimate import counters
+    from validate.trace.oracle import judge
     from validate.trace.timeline import timeline
 
     estimates = counters(result, request, gpu)
     answer = render.text(result, estimates, gpu)
+    verdict = None if request is None else judge(result, request, gpu)
+    if verdict is not None:
+        answer += f"\n\n{render.verdict_text(verdict)}"
     drawn = timeline(result.log, result.default.settings)
     if plot is not None:
         title = str(result.log.meta.get("title") or result.log.meta.get("model") or "traced run")

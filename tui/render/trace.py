@@ -10,6 +10,7 @@ from planner.estimate import Estimate
 from planner.units import GIB, format_bytes, format_count, format_gib
 from tui.render.plain import columns
 from tui.values import plain
+from validate.trace.oracle import Verdict
 from validate.trace.run import TraceResult
 
 SHOWN_GROUPS = 15
@@ -71,6 +72,21 @@ def text(result: TraceResult, estimates: tuple[Estimate, ...], gpu: Gpu | None) 
         free = gpu.memory_bytes - device.expected_bytes
         lines += ["", f"{gpu.name}: {_size(gpu.memory_bytes)}, {_size(free)} left free"]
     return "\n".join(lines)
+
+
+def verdict_text(verdict: Verdict) -> str:
+    """One line: what the formulas say of allocated memory, and where they are off."""
+    said = (
+        f"formulas: {_size(verdict.analytic_bytes)} allocated "
+        f"({_size(verdict.analytic_low_bytes)} to {_size(verdict.analytic_high_bytes)})"
+    )
+    if verdict.agrees:
+        return f"{said}, the trace agrees"
+    more = "more" if verdict.kind_difference_bytes > 0 else "less"
+    return (
+        f"{said}, the trace says {_size(verdict.traced_bytes)}; they differ most in {verdict.kind}: "
+        f"{_size(abs(verdict.kind_difference_bytes))} {more} by formula"
+    )
 
 
 def document(result: TraceResult, estimates: tuple[Estimate, ...]) -> dict[str, Any]:

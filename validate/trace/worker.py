@@ -6,9 +6,11 @@ Only this process imports torch. Its standard output is one JSON line: ``{}`` or
 from __future__ import annotations
 
 import json
+import logging
 import os
 import pickle
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ from validate.trace.job import ScriptJob, TraceJob
 def main() -> None:
     out, memory_bytes = Path(sys.argv[1]), int(sys.argv[2])
     _limit_memory(memory_bytes)
+    warnings.filterwarnings("ignore")
+    logging.disable(logging.WARNING)
     job: TraceJob | ScriptJob = pickle.loads(sys.stdin.buffer.read())
     # Libraries print; the answer must stay alone on stdout.
     answer = os.fdopen(os.dup(1), "w")
@@ -47,11 +51,6 @@ def _limit_memory(memory_bytes: int) -> None:
 
 def run_job(job: TraceJob | ScriptJob) -> Any:
     """The event log of a job, traced in this process."""
-    import logging
-    import warnings
-
-    warnings.filterwarnings("ignore")
-    logging.disable(logging.WARNING)
     if isinstance(job, ScriptJob):
         from validate.trace.script import trace_script
 
