@@ -130,7 +130,8 @@ class Moments:
 
         Sharding allocates on a stream of its own, whose blocks other streams cannot take. A foreach optimizer's
         list of temporaries, and the gradients of the logits, find holes of other sizes than theirs: about a
-        quarter and an eighth of them do not fit (replays of traced steps: 0.20-0.30 and 0.10-0.15).
+        quarter and an eighth of them do not fit. Both shares were chosen with replays of traced steps (0.20-0.30
+        and 0.10-0.15) and the published reserved peaks in view: no independent measurement confirms them yet.
         """
         tail, tensors = self.step.tail, self.held.tensors
         pools = where(self.share.parameters > 1, self.unit.root_bytes + 2 * self.unit.block_bytes, 0)
