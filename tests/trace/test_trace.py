@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from planner.errors import EnvironmentProblemError, UnsupportedError
-from planner.request import AdapterSpec, PlanRequest, TrainingWorkload
+from planner.request import AdapterSpec, Parallelism, PlanRequest, TrainingWorkload
 from planner.units import KIB, MIB
 from validate.trace import TraceResult, trace
 
@@ -69,6 +70,22 @@ def test_lora_trains_rank_times_both_sides(tmp_path: Path) -> None:
 def test_a_model_that_is_only_a_size_is_refused() -> None:
     with pytest.raises(UnsupportedError, match="size alone"):
         trace(PlanRequest(model="params:7B", workload=TrainingWorkload()))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [({"compile": True}, "torch.compile"), ({"loss": "fused"}, "fused loss"), ({"frozen_layers": 1}, "frozen"),
+     ({"framework": "litgpt"}, "litgpt"), ({"objective": "dpo"}, "dpo")],
+)  # fmt: skip
+def test_what_is_not_run_is_refused_by_name(changes: dict[str, object], words: str, tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedError, match=words):
+        trace(request(tmp_path, **changes))
+
+
+def test_several_gpus_are_refused(tmp_path: Path) -> None:
+    spread = replace(request(tmp_path), parallelism=Parallelism(dp_shard=2))
+    with pytest.raises(UnsupportedError, match="2 GPUs"):
+        trace(spread)
 
 
 def test_time_and_memory_limits_are_named(tmp_path: Path) -> None:

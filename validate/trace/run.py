@@ -166,6 +166,10 @@ def make_job(request: PlanRequest, gpu: Gpu | None, *, num_steps: int = NUM_STEP
         raise UnsupportedError(
             f"{request.model} is a size alone; a trace needs a model", hint="name a model or give its config.json"
         )
+    if request.parallelism is not None and request.parallelism.num_gpus > 1:
+        raise UnsupportedError(
+            f"a step over {request.parallelism.num_gpus} GPUs is not traced", hint="the analytic tier covers it"
+        )
     workload = request.workload
     if not isinstance(workload, TrainingWorkload):
         if workload.engine != "transformers":
@@ -178,6 +182,7 @@ def make_job(request: PlanRequest, gpu: Gpu | None, *, num_steps: int = NUM_STEP
             compute_capability=gpu.compute_capability if gpu else None,
             seq_lens=(),
         )
+    _refuse_untraced(workload)
     traits = framework_traits(workload)
     if traits.program != "transformers":
         raise UnsupportedError(
@@ -206,6 +211,20 @@ def make_job(request: PlanRequest, gpu: Gpu | None, *, num_steps: int = NUM_STEP
         zero_grad_first=peft_loop,
         upcast_quantised=traits.upcasts_kbit_base,
     )
+
+
+def _refuse_untraced(workload: TrainingWorkload) -> None:
+    """What would change the answer and is not run: refused rather than left out."""
+    asked = {
+        "torch.compile": workload.compile,
+        f"the {workload.loss} loss": workload.loss != "standard",
+        "an average of the weights (ema)": workload.ema,
+        "frozen layers": workload.frozen_layers > 0,
+        "a gradient accumulator of another dtype": workload.gradient_accumulation_dtype is not None,
+    }
+    for what, wanted in asked.items():
+        if wanted:
+            raise UnsupportedError(f"{what} is not traced", hint="the analytic tier covers it")
 
 
 def _lengths(longest: int, num_steps: int, *, varying: bool) -> tuple[int, ...]:
