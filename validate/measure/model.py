@@ -144,7 +144,8 @@ def _quantised(spec: RunSpec, weight_format: str, compute: torch.dtype) -> Any:
             )  # fmt: skip
             module.weight = made.to(device)
             if module.bias is not None:
-                module.bias.data = torch.zeros(module.bias.shape, dtype=compute, device=device)
+                zeros = torch.zeros(module.bias.shape, dtype=compute, device=device)
+                module.bias = nn.Parameter(zeros, requires_grad=False)
     model.is_loaded_in_4bit = weight_format != "int8"
     model.is_loaded_in_8bit = weight_format == "int8"
     model.is_quantized = True
