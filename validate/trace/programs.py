@@ -68,9 +68,15 @@ def _finished(tracer: Tracer, built: Built, job: TraceJob) -> EventLog:
         "policy": VERSION,
         "num_params": sum(parameter.numel() for parameter in built.model.parameters()),
         "num_trainable": built.num_trainable if job.request.task == "train" else 0,
-        "warnings": [warning for warning in (untested_torch_warning(),) if warning],
+        "warnings": [warning for warning in (untested_torch_warning(), _left_out(job)) if warning],
     }
     return tracer.log
+
+
+def _left_out(job: TraceJob) -> str | None:
+    if getattr(job.request.workload, "evaluation", None) is None:
+        return None
+    return "the trace runs training steps alone; evaluation may peak higher"
 
 
 def library_versions() -> dict[str, str]:
