@@ -339,3 +339,31 @@ async def test_advice_is_applied_with_enter() -> None:
         await pilot.pause()
         assert app.screen is main_of(app)
         assert app.desk.request != before
+
+
+@pytest.mark.parametrize("key", ["ctrl+s", "ctrl+o"])
+@pytest.mark.parametrize(("typed", "reason"), [("", "type the path"), ("~nobody-here/x.json", "a home")])
+async def test_a_path_that_names_nothing_is_refused_in_place(key: str, typed: str, reason: str) -> None:
+    app = known_app()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press(key)
+        app.screen.query_one(Input).value = typed
+        await pilot.press("enter")
+        assert reason in str(app.screen.query_one("#file-reason", Static).render())
+
+
+async def test_a_name_with_brackets_is_shown_as_it_was_typed() -> None:
+    app = known_app()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("m")
+        app.screen.query_one(Input).value = "[red]/x"
+        await pilot.press("enter")
+        assert "[red]" in str(app.screen.query_one("#picker-reason", Static).render())
+
+
+async def test_ctrl_q_quits_from_any_screen() -> None:
+    app = known_app()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("question_mark", "ctrl+q")
+        await pilot.pause()
+        assert app.return_code == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -15,6 +14,7 @@ from textual.widgets.option_list import Option
 from planner.errors import PlannerError
 from planner.export import TARGETS, export
 from planner.request import PlanRequest
+from tui.app.screens.files import path_of
 from tui.app.widgets.line import Line
 from tui.cli.output import save
 
@@ -54,7 +54,11 @@ class ExportScreen(ModalScreen[None]):
         self.query_one("#folder", Line).focus()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        folder = Path(event.value.strip()).expanduser()
+        try:
+            folder = path_of(event.value)
+        except PlannerError as error:
+            self.query_one("#export-reason", Label).update(error.message)
+            return
         existing = [name for name in self.files if (folder / name).exists()]
         if not self.files or existing:
             why = f"{folder / existing[0]} exists: name another folder" if existing else "nothing to write"

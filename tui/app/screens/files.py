@@ -11,13 +11,23 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Input, Label
 
-from planner.errors import PlannerError
+from planner.errors import PlannerError, RequestError
 from planner.request import PlanRequest
 from tui.app.widgets.line import Line
 from tui.cli.output import save
 from tui.request_file import dump, load
 
 DEFAULT_NAME = "request.json"
+
+
+def path_of(typed: str) -> Path:
+    """A path as a person types it, with ``~``; raises RequestError where it names nothing."""
+    if not typed.strip():
+        raise RequestError("type the path of a file")
+    try:
+        return Path(typed.strip()).expanduser()
+    except RuntimeError:
+        raise RequestError(f"{typed.strip()} names a home that is not known here") from None
 
 
 class FileScreen(ModalScreen[PlanRequest | None]):
@@ -36,8 +46,8 @@ class FileScreen(ModalScreen[PlanRequest | None]):
             yield Label("", classes="reason", id="file-reason", markup=False)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        path = Path(event.value.strip()).expanduser()
         try:
+            path = path_of(event.value)
             if self.to_save is not None:
                 save(path, dump((self.to_save,)))
                 self.app.notify(str(path), title="Saved")

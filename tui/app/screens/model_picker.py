@@ -36,7 +36,7 @@ class ModelPicker(ModalScreen[str | None]):
             yield Label("Model: type to search, or a hub id, a directory with config.json, params:7B")
             yield Line(placeholder="llama 70b", id="picker-query")
             yield OptionList(id="picker-list")
-            yield Label("", id="picker-reason")
+            yield Label("", id="picker-reason", markup=False)
 
     def on_mount(self) -> None:
         self._search("")

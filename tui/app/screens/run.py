@@ -79,12 +79,13 @@ class RunScreen(ModalScreen[None]):
         """Run ``plan …`` and show both of its streams line by line."""
         state, output = self.query_one("#run-state", Static), self.query_one(RichLog)
         output.write(f"$ {shlex.join(arguments)}")
-        state.update("running; x cancels")
+        state.update("starting")
         self.child = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "tui.cli", *arguments[1:],
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
             start_new_session=True,
         )  # fmt: skip
+        state.update(f"running as process {self.child.pid}; x cancels")
         assert self.child.stdout is not None
         shown = asyncio.create_task(self._show_lines(self.child.stdout))
         try:
