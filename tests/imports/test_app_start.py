@@ -21,10 +21,11 @@ sys.addaudithook(lambda event, args: asked.append(event) if event in NETWORK els
 
 from planner.request import PlanRequest, TrainingWorkload
 from tui.app.app import PlannerApp
+from tui.app.desk import Desk
 import tui.cli.tui
 
 async def first_screen():
-    app = PlannerApp(PlanRequest(model="meta-llama/Llama-3.1-8B", workload=TrainingWorkload()))
+    app = PlannerApp(Desk(PlanRequest(model="meta-llama/Llama-3.1-8B", workload=TrainingWorkload())))
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.pause()
         return str(app.screen.query_one("#title").render())

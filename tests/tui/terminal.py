@@ -121,7 +121,7 @@ class Terminal:
 
 
 def children_of(pid: int) -> list[int]:
-    """Processes that ``pid`` started and that still run, read from Linux's /proc."""
+    """Processes that ``pid`` started and that are still listed, read from Linux's /proc."""
     tasks = Path(f"/proc/{pid}/task").glob("*/children")
     return [int(child) for task in tasks for child in task.read_text().split()]
 
