@@ -8,7 +8,7 @@ from decimal import Decimal
 from enum import StrEnum
 from functools import cached_property
 from heapq import heappop, heappush
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from hardware_db.gpu import Gpu
 from hardware_db.offer import Offer
@@ -17,6 +17,10 @@ from planner.model.architecture import ModelArchitecture
 from planner.rental import cheapest_rental
 from planner.request import HardwareWish, Parallelism, ServingWorkload, TrainingWorkload
 from planner.spread import counts_in_one_machine, machine_size, max_machines, spread_over
+
+if TYPE_CHECKING:
+    from planner.speeds import JobLength
+    from planner.throughput import Throughput
 
 Estimator = Callable[[Parallelism, Gpu | None], Estimate]
 """Device memory of the worst rank under a spread, on a kind of GPU or on none in particular."""
@@ -62,6 +66,10 @@ class Fit:
     """Cheapest usable offer that holds ``num_gpus`` GPUs; None when no price is known."""
     num_instances: int = 1
     """Instances of ``offer`` to rent."""
+    speed: Throughput | None = None
+    """Told by ``planner.speeds``; None where nobody asked, it does not fit, or the GPU's rates are not known."""
+    job: JobLength | None = None
+    """None where the speed is, or where the job has no length."""
 
     @property
     def usd_per_hour(self) -> Decimal | None:

@@ -41,6 +41,15 @@ class Plan:
         """Fits of one of the requests, those by rule among them."""
         return tuple(item for item in self.fits if _is_about(request, item.task, item.method))
 
+    def request_of(self, fit: Fit) -> PlanRequest:
+        """The request a fit answers."""
+        return next(request for request in self.requests if _is_about(request, fit.task, fit.method))
+
+    def is_detailed(self, request: PlanRequest) -> bool:
+        """Whether speed is told: where one task is asked about, or the length of the job is named."""
+        one_task = len({request.task for request in self.requests}) == 1
+        return self.model is not None and (one_task or num_tokens(request) is not None)
+
     @property
     def meets_the_wish(self) -> bool:
         """False where hardware or a budget was named and nothing that was asked fits it."""
@@ -48,6 +57,11 @@ class Plan:
         rule_only = all(estimate.tier is Tier.RULE for estimate in self.estimates)
         fits = [fit for fit in self.fits if rule_only or fit.estimate.tier is not Tier.RULE]
         return not wished or any(fit.verdict is not Verdict.DOES_NOT_FIT for fit in fits)
+
+
+def num_tokens(request: PlanRequest) -> int | None:
+    """Tokens of the whole training job; None where its length is not named."""
+    return request.workload.num_tokens if isinstance(request.workload, TrainingWorkload) else None
 
 
 def _is_about(request: PlanRequest, task: str, method: str) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from hardware_db.gpu import Gpu
+from planner.errors import UnsupportedError
 from planner.model.architecture import ModelArchitecture
 from planner.request import Parallelism, ServingWorkload, TrainingWorkload
 from planner.throughput import serving, training
@@ -35,6 +36,9 @@ __all__ = [
     "training_throughput",
 ]
 
+_TIMED_OBJECTIVES = ("sft", "pretrain", "sequence-classification")
+"""One forward and one backward of one model; the others add references, pairs or generation."""
+
 
 def throughput(
     architecture: ModelArchitecture,
@@ -44,12 +48,27 @@ def throughput(
 ) -> Throughput:
     """Speed of a workload on ``parallelism.num_gpus`` GPUs of one kind.
 
-    Raises UnsupportedError where the GPU's rates are unknown or the model does not generate tokens.
+    Raises UnsupportedError where the GPU's rates are unknown, the model does not generate tokens, or part of the
+    workload is not timed.
     """
+    untimed = _untimed(workload)
+    if untimed:
+        raise UnsupportedError(f"the speed of {untimed} is not predicted")
     device = device_of(gpu)
     if isinstance(workload, TrainingWorkload):
         return training_throughput(architecture, workload, parallelism, device)
     return serving_throughput(architecture, workload, parallelism, device)
+
+
+def _untimed(workload: TrainingWorkload | ServingWorkload) -> str:
+    """What of the workload the formulas of time leave out; empty where they hold it all."""
+    if isinstance(workload, ServingWorkload):
+        return "speculative decoding" if workload.draft_model or workload.num_speculative_tokens else ""
+    if workload.objective not in _TIMED_OBJECTIVES:
+        return f"{workload.objective} training"
+    if workload.frozen_layers:
+        return "training with frozen layers"
+    return "a target of its own length" if workload.target_seq_len is not None else ""
 
 
 def training_throughput(

@@ -45,10 +45,18 @@ def loaded_by(home: Path, *args: str) -> set[str]:
     return {*seen["modules"], *(name.split(".")[0] for name in seen["modules"])}
 
 
-@pytest.mark.parametrize("form", [("--json",), (), ("--csv",), ("--explain",), ("--task", "serve", "--json")])
+@pytest.mark.parametrize("form", [("--json",), (), ("--csv",), ("--explain",)])
 def test_the_quick_paths_load_nothing_heavy_and_need_no_network(tmp_path: Path, form: tuple[str, ...]) -> None:
     loaded = loaded_by(tmp_path, "--model", "llama-70b", "--bits", "4", *form)
     assert loaded.isdisjoint(HEAVY + LATE), sorted(loaded.intersection(HEAVY + LATE))
+
+
+@pytest.mark.parametrize("form", [("--task", "serve"), ("--method", "qlora", "--tokens", "1M")])
+def test_an_answer_about_one_task_enters_the_room_of_speed_alone(tmp_path: Path, form: tuple[str, ...]) -> None:
+    loaded = loaded_by(tmp_path, "--model", "llama-70b", "--bits", "4", *form, "--json")
+    assert "planner.throughput" in loaded
+    other = {*HEAVY, *LATE} - {"planner.throughput"}
+    assert loaded.isdisjoint(other), sorted(loaded.intersection(other))
 
 
 @pytest.mark.parametrize(

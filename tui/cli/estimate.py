@@ -66,6 +66,10 @@ def command(
         from validate.trace.estimate import with_traces
 
         plan = with_traces(plan)
+    if any(map(plan.is_detailed, plan.requests)):
+        from planner.speeds import with_speeds
+
+        plan = with_speeds(plan)
     if report is not None:
         write_report(plan, report)
     _write(plan, explain=explain, as_json=as_json, as_csv=as_csv)

@@ -11,6 +11,7 @@ from planner.memory.breakdown import MemoryTerm
 from planner.plan import Plan
 from planner.rental import age_days
 from tui.command_line import command_text
+from tui.render import speed
 from tui.values import plain
 
 SCHEMA_VERSION = 1
@@ -113,4 +114,5 @@ def _fit(fit: Fit) -> dict[str, Any]:
         "num_instances": None if offer is None else fit.num_instances,
         "spot": None if offer is None else offer.spot,
         "price_source": None if offer is None else offer.source,
+        **speed.as_json(fit),
     }

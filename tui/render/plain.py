@@ -15,7 +15,7 @@ def render(plan: Plan, *, explain: bool = False) -> str:
         lines += ["", block.heading]
         lines += [f"  {line}" for line in columns(block.facts)]
         if block.fits:
-            lines += [f"  {line}" for line in columns((sheet.FIT_COLUMNS, *block.fits), right=sheet.NUMBERS)]
+            lines += [f"  {line}" for line in columns((block.columns, *block.fits), right=block.numbers)]
         if explain:
             for terms in block.explained:
                 lines += [

@@ -16,10 +16,10 @@ from planner.rental import age_days
 from planner.request import PlanRequest, TrainingWorkload
 from planner.units import format_bytes, format_count, format_gb, format_gib
 from planner.vocabulary import PROMPT_METHODS, RANKED_METHODS
+from tui.render import speed
 
-FIT_COLUMNS = ("GPUs", "verdict", "each needs", "of", "USD/h", "rented from, price of")
-NUMBERS = frozenset({2, 3, 4})
-"""Columns of ``FIT_COLUMNS`` that hold numbers."""
+WORDS = frozenset({"GPUs", "verdict", "rented from, price of"})
+"""Columns of fits that hold words; the others hold numbers."""
 TERM_NUMBERS = frozenset({1, 2})
 
 
@@ -39,9 +39,15 @@ class Block:
 
     heading: str
     facts: tuple[tuple[str, str], ...]
+    columns: tuple[str, ...]
     fits: tuple[tuple[str, ...], ...]
-    """Rows under ``FIT_COLUMNS``."""
+    """Rows under ``columns``."""
     explained: tuple[Explained, ...]
+
+    @property
+    def numbers(self) -> frozenset[int]:
+        """Columns that hold numbers."""
+        return frozenset(index for index, name in enumerate(self.columns) if name not in WORDS)
 
 
 def title(plan: Plan) -> str:
@@ -62,11 +68,22 @@ def blocks(plan: Plan) -> tuple[Block, ...]:
     for request in plan.requests:
         estimates, fits = plan.estimates_of(request), plan.fits_of(request)
         told += estimates
+        own = [fit for fit in fits if fit.estimate.tier is not Tier.RULE]
+        facts = (*_facts(estimates, fits, known=plan.model is not None), *_largest(plan, request, fits))
         found.append(
             Block(
                 heading=describe(request),
-                facts=(*_facts(estimates, fits, known=plan.model is not None), *_largest(plan, request, fits)),
-                fits=tuple(_row(fit) for fit in fits if fit.estimate.tier is not Tier.RULE),
+                facts=(*facts, *speed.facts(own)),
+                columns=(
+                    "GPUs",
+                    "verdict",
+                    "each needs",
+                    "of",
+                    *speed.columns(own),
+                    "USD/h",
+                    "rented from, price of",
+                ),
+                fits=tuple(_row(fit, speed.cells(fit, own)) for fit in own),
                 explained=tuple(_explained(estimate) for estimate in estimates),
             )
         )
@@ -78,6 +95,7 @@ def blocks(plan: Plan) -> tuple[Block, ...]:
                 facts=tuple(
                     (_at_32_bits(estimate), f"{format_gb(estimate.expected_bytes)} in all") for estimate in rest
                 ),
+                columns=(),
                 fits=(),
                 explained=tuple(_explained(estimate) for estimate in rest),
             )
@@ -162,7 +180,7 @@ def _counts_by_rule(fits: tuple[Fit, ...]) -> str:
     return f", held by {names}" if names else ""
 
 
-def _row(fit: Fit) -> tuple[str, ...]:
+def _row(fit: Fit, speeds: tuple[str, ...]) -> tuple[str, ...]:
     price = fit.usd_per_hour
     tier = "" if fit.estimate.tier is Tier.ANALYTIC else f" by {fit.estimate.tier}"
     return (
@@ -170,6 +188,7 @@ def _row(fit: Fit) -> tuple[str, ...]:
         fit.verdict.value.replace("_", " "),
         format_gib(fit.estimate.expected_bytes),
         format_gib(fit.gpu.memory_bytes),
+        *speeds,
         "-" if price is None else f"{price:,.2f}",
         rented_from(fit),
     )

@@ -43,11 +43,11 @@ def _facts(block: sheet.Block) -> Table:
 
 def _fits(block: sheet.Block, *, narrow: bool) -> Table:
     table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
-    shown = [index for index, name in enumerate(sheet.FIT_COLUMNS) if not (narrow and name == "of")]
+    shown = [index for index, name in enumerate(block.columns) if not (narrow and name == "of")]
     for index in shown:
-        name = sheet.FIT_COLUMNS[index]
-        last = index == len(sheet.FIT_COLUMNS) - 1
-        table.add_column(name, justify="right" if index in sheet.NUMBERS else "left", no_wrap=not last)
+        name = block.columns[index]
+        last = index == len(block.columns) - 1
+        table.add_column(name, justify="right" if index in block.numbers else "left", no_wrap=not last)
     for row in block.fits:
         table.add_row(*(Text(row[index], style=VERDICT_STYLES.get(row[index], "")) for index in shown))
     return table

@@ -1,0 +1,51 @@
+"""How fast the GPUs of a plan work, and what that makes of a job of known length."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from planner.errors import UnsupportedError
+from planner.fit import Fit, Verdict
+from planner.plan import Plan, num_tokens
+from planner.quantity import Tier
+from planner.throughput import Range, Throughput, TrainingThroughput, throughput
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobLength:
+    """A training job of ``num_tokens``, every epoch counted, on the GPUs of one fit."""
+
+    num_tokens: int
+    hours: Range
+    usd: Range | None
+    """Hours at the price of the whole rental; None where no price is known."""
+
+
+def with_speeds(plan: Plan) -> Plan:
+    """The plan with the speed of each fit it is told for; where it is not known a warning says why."""
+    warnings = list(plan.warnings)
+    fits = []
+    for fit in plan.fits:
+        try:
+            speed = _speed(plan, fit)
+        except UnsupportedError as error:
+            warnings.append(error.message)
+            speed = None
+        fits.append(replace(fit, speed=speed, job=_job(plan, fit, speed)))
+    return replace(plan, fits=tuple(fits), warnings=tuple(dict.fromkeys(warnings)))
+
+
+def _speed(plan: Plan, fit: Fit) -> Throughput | None:
+    request = plan.request_of(fit)
+    runs = fit.estimate.tier is not Tier.RULE and fit.verdict is not Verdict.DOES_NOT_FIT
+    if plan.model is None or not runs or not plan.is_detailed(request):
+        return None
+    return throughput(plan.model, request.workload, fit.parallelism, fit.gpu)
+
+
+def _job(plan: Plan, fit: Fit, speed: Throughput | None) -> JobLength | None:
+    tokens = num_tokens(plan.request_of(fit))
+    if tokens is None or not isinstance(speed, TrainingThroughput):
+        return None
+    hours, price = speed.hours(tokens), fit.usd_per_hour
+    return JobLength(num_tokens=tokens, hours=hours, usd=None if price is None else hours.scaled(float(price)))
