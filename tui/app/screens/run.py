@@ -27,6 +27,8 @@ MEANINGS = {
     ExitCode.UNKNOWN: "not modelled",
     ExitCode.ENVIRONMENT: "this machine cannot run it",
     ExitCode.OUTSIDE_INTERVAL: "measured outside the predicted interval",
+    ExitCode.INTERRUPTED: "cancelled",
+    ExitCode.DEFECT: "stopped by a defect of gpu-planner",
 }
 
 
