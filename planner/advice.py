@@ -6,7 +6,7 @@ ranking prefers changes that cost nothing, then time, then quality, then the job
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from itertools import combinations
@@ -15,12 +15,15 @@ from hardware_db.gpu import Gpu
 from planner.citation import Citation
 from planner.dtypes import weight_format
 from planner.errors import PlannerError, UnsupportedError
+from planner.estimate import Estimate
 from planner.memory import engine
 from planner.model.architecture import ModelArchitecture
 from planner.request import Parallelism, ServingWorkload, TrainingWorkload
 from planner.throughput import TrainingThroughput, throughput
 
 Workload = TrainingWorkload | ServingWorkload
+Estimated = Callable[[Workload, Parallelism], Estimate]
+"""Device memory of the worst rank on the GPU in question."""
 _FREE_SLOWDOWN = 1.02
 _MOST_TOGETHER = 3
 _SLOW_LINK_SHARE = 0.3
@@ -104,16 +107,33 @@ class Advice:
     warnings: tuple[Warned, ...]
 
 
-def advise(architecture: ModelArchitecture, workload: Workload, parallelism: Parallelism, gpu: Gpu) -> Advice:
-    """Advice for a plan; raises UnsupportedError where its memory is not modelled."""
-    before = _memory(architecture, workload, parallelism, gpu)
+def advise(
+    architecture: ModelArchitecture,
+    workload: Workload,
+    parallelism: Parallelism,
+    gpu: Gpu,
+    *,
+    estimated: Estimated | None = None,
+) -> Advice:
+    """Advice for a plan; raises UnsupportedError where its memory is not modelled.
+
+    ``estimated`` sizes the plan and its changes; None: the bare formulas.
+    """
+
+    def by_formula(workload: Workload, spread: Parallelism) -> Estimate:
+        return engine.estimate(architecture, workload, spread, gpu)
+
+    estimated = estimated or by_formula
+    before = estimated(workload, parallelism)
     rate = _tokens_per_s(architecture, workload, parallelism, gpu)
-    fits = before[1] <= gpu.memory_bytes
+    fits = before.high_bytes <= gpu.memory_bytes
     steps = list(_steps(workload, parallelism))
     found: list[Change] = []
     for size in range(1, 2 if fits else _MOST_TOGETHER + 1):
         for chosen in combinations(steps, size):
-            change = _evaluated(architecture, workload, parallelism, gpu, chosen, before[0], rate)
+            change = _evaluated(
+                architecture, workload, parallelism, gpu, chosen, before.expected_bytes, rate, estimated
+            )
             if change is not None and (fits or change.fits):
                 found.append(change)
         if found and not fits:
@@ -126,11 +146,6 @@ def advise(architecture: ModelArchitecture, workload: Workload, parallelism: Par
 def _cost(change: Change) -> tuple[int, float, int]:
     slowdown = change.slowdown or 1.0
     return change.price, slowdown if slowdown > _FREE_SLOWDOWN else 1.0, -change.saved_bytes
-
-
-def _memory(architecture: ModelArchitecture, workload: Workload, spread: Parallelism, gpu: Gpu) -> tuple[int, int]:
-    estimate = engine.estimate(architecture, workload, spread, gpu)
-    return estimate.expected_bytes, estimate.high_bytes
 
 
 def _tokens_per_s(
@@ -147,17 +162,17 @@ def _tokens_per_s(
 
 def _evaluated(
     architecture: ModelArchitecture, workload: Workload, spread: Parallelism, gpu: Gpu, steps: tuple[Step, ...],
-    before_bytes: int, rate: float | None,
+    before_bytes: int, rate: float | None, estimated: Estimated,
 ) -> Change | None:  # fmt: skip
     together = _together(workload, spread, steps)
     if together is None:
         return None
     changed, changed_spread = together
     try:
-        expected, high = _memory(architecture, changed, changed_spread, gpu)
+        needed = estimated(changed, changed_spread)
     except PlannerError:
         return None
-    if expected >= before_bytes:
+    if needed.expected_bytes >= before_bytes:
         return None
     after = _tokens_per_s(architecture, changed, changed_spread, gpu)
     per_gpu = changed_spread.num_gpus / spread.num_gpus
@@ -165,8 +180,8 @@ def _evaluated(
         labels=tuple(step.label for step in steps),
         workload=changed,
         parallelism=changed_spread,
-        fits=high <= gpu.memory_bytes,
-        saved_bytes=before_bytes - expected,
+        fits=needed.high_bytes <= gpu.memory_bytes,
+        saved_bytes=before_bytes - needed.expected_bytes,
         slowdown=rate * per_gpu / after if rate and after else None,
         price=max(step.price for step in steps),
         costs=tuple(step.cost for step in steps if step.cost),

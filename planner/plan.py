@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from hardware_db import catalog
 from planner import calibration, checks, doubts, vocabulary
@@ -19,6 +20,9 @@ from planner.quantity import Tier
 from planner.rental import check_wish
 from planner.request import HardwareWish, PlanRequest, ServingWorkload, TrainingWorkload
 
+if TYPE_CHECKING:
+    from planner.remedies import Remedy
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
@@ -32,6 +36,8 @@ class Plan:
     estimates: tuple[Estimate, ...]
     fits: tuple[Fit, ...]
     warnings: tuple[str, ...]
+    remedies: tuple[Remedy, ...] = ()
+    """Told by ``planner.remedies`` where hardware is named."""
 
     def estimates_of(self, request: PlanRequest) -> tuple[Estimate, ...]:
         """Estimates and rules about one of the requests."""

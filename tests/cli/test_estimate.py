@@ -192,6 +192,6 @@ def test_plan_alone_in_a_pipe_shows_help_and_its_version_is_told(capsys: pytest.
 
 def test_every_field_of_the_schema_is_documented() -> None:
     text = (ROOT / "docs" / "json-schema.md").read_text(encoding="utf-8")
-    holders = [SCHEMA, *(SCHEMA["$defs"][name] for name in ("estimate", "fit", "term"))]
+    holders = [SCHEMA, *(SCHEMA["$defs"][name] for name in ("estimate", "fit", "term", "advice", "change"))]
     missing = [name for holder in holders for name in holder["properties"] if f"`{name}`" not in text]
     assert missing == []

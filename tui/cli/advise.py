@@ -21,10 +21,10 @@ def command(top: int, as_json: bool, **values: Any) -> int:
 
     Exit code 1: the plan does not fit as it is.
     """
-    from planner.advice import advise
     from planner.checks import check_range
     from planner.export.chosen import choose
     from planner.model import registry
+    from planner.remedies import advise_on
     from tui.render import advice as render
     from tui.request_builder import build_one
 
@@ -32,6 +32,6 @@ def command(top: int, as_json: bool, **values: Any) -> int:
     chosen = choose(build_one(values))
     architecture = registry.resolve(chosen.request.model).architecture
     assert architecture is not None  # ``choose`` refuses a size alone
-    advice = advise(architecture, chosen.request.workload, chosen.parallelism, chosen.gpu)
+    advice = advise_on(chosen.request, architecture, chosen.parallelism, chosen.gpu)
     click.echo(render.as_json(advice) if as_json else render.as_text(advice, top))
     return int(ExitCode.OK if advice.fits else ExitCode.DOES_NOT_FIT)

@@ -70,6 +70,10 @@ def command(
         from planner.speeds import with_speeds
 
         plan = with_speeds(plan)
+        if asked.requests[0].hardware.gpus:
+            from planner.remedies import with_remedies
+
+            plan = with_remedies(plan, savings=explain)
     if report is not None:
         write_report(plan, report)
     _write(plan, explain=explain, as_json=as_json, as_csv=as_csv)

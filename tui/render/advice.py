@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from planner.advice import Advice, Change, Warned
 from planner.units import format_gib
@@ -13,7 +14,14 @@ def as_text(advice: Advice, top: int) -> str:
     """Changes with what they save and cost, then warnings."""
     heading = "it fits; what saves next" if advice.fits else "it does not fit; what makes it fit, cheapest first"
     lines = [heading if advice.changes else ("it fits" if advice.fits else "nothing tried makes it fit")]
-    rows = [
+    lines += [f"  {line}" for line in columns(rows(advice, top))]
+    lines += [f"beware: {_warning(warning)}" for warning in advice.warnings]
+    return "\n".join(lines)
+
+
+def rows(advice: Advice, top: int) -> tuple[tuple[str, ...], ...]:
+    """The cheapest changes: what, what it saves, how it changes the speed, what else it costs."""
+    return tuple(
         (
             " + ".join(change.labels),
             f"saves {format_gib(change.saved_bytes)}",
@@ -21,10 +29,7 @@ def as_text(advice: Advice, top: int) -> str:
             "; ".join(change.costs) or "no other price",
         )
         for change in advice.changes[:top]
-    ]
-    lines += [f"  {line}" for line in columns(rows)]
-    lines += [f"beware: {_warning(warning)}" for warning in advice.warnings]
-    return "\n".join(lines)
+    )
 
 
 def _time(change: Change) -> str:
@@ -46,18 +51,7 @@ def as_json(advice: Advice) -> str:
         {
             "schema": "plan-advice/1",
             "fits": advice.fits,
-            "changes": [
-                {
-                    "steps": list(change.labels),
-                    "fits": change.fits,
-                    "saved_bytes": change.saved_bytes,
-                    "slowdown_per_gpu": change.slowdown,
-                    "price": change.price.name.lower(),
-                    "costs": list(change.costs),
-                    "sources": [source.url for source in change.sources],
-                }
-                for change in advice.changes
-            ],
+            "changes": changes_json(advice),
             "warnings": [
                 {"text": warning.text, "source": warning.source.url if warning.source else None}
                 for warning in advice.warnings
@@ -65,3 +59,19 @@ def as_json(advice: Advice) -> str:
         },
         indent=2,
     )
+
+
+def changes_json(advice: Advice, top: int | None = None) -> list[dict[str, Any]]:
+    """The cheapest changes with their sources."""
+    return [
+        {
+            "steps": list(change.labels),
+            "fits": change.fits,
+            "saved_bytes": change.saved_bytes,
+            "slowdown_per_gpu": change.slowdown,
+            "price": change.price.name.lower(),
+            "costs": list(change.costs),
+            "sources": [source.url for source in change.sources],
+        }
+        for change in advice.changes[:top]
+    ]

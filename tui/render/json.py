@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from planner.estimate import Estimate
 from planner.fit import Fit
@@ -12,7 +12,11 @@ from planner.plan import Plan
 from planner.rental import age_days
 from tui.command_line import command_text
 from tui.render import speed
+from tui.render.sheet import CHANGES_SHOWN
 from tui.values import plain
+
+if TYPE_CHECKING:
+    from planner.remedies import Remedy
 
 SCHEMA_VERSION = 1
 
@@ -35,7 +39,22 @@ def document(plan: Plan) -> dict[str, Any]:
         "model": _model(plan),
         "estimates": [_estimate(estimate) for estimate in plan.estimates],
         "fits": [_fit(fit) for fit in plan.fits],
+        "advice": [_remedy(remedy) for remedy in plan.remedies],
         "warnings": list(plan.warnings),
+    }
+
+
+def _remedy(remedy: Remedy) -> dict[str, Any]:
+    from tui.render import advice
+
+    fit = remedy.fit
+    return {
+        "task": fit.task,
+        "method": fit.method,
+        "gpu_id": fit.gpu.id,
+        "num_gpus": fit.num_gpus,
+        "fits": remedy.advice.fits,
+        "changes": advice.changes_json(remedy.advice, CHANGES_SHOWN),
     }
 
 

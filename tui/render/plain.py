@@ -16,6 +16,8 @@ def render(plan: Plan, *, explain: bool = False) -> str:
         lines += [f"  {line}" for line in columns(block.facts)]
         if block.fits:
             lines += [f"  {line}" for line in columns((block.columns, *block.fits), right=block.numbers)]
+        for advised in block.advised:
+            lines += ["", f"  {advised.heading}", *(f"    {line}" for line in columns(advised.rows))]
         if explain:
             for terms in block.explained:
                 lines += [

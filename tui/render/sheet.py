@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from planner.answer import REFERENCE_GPUS
 from planner.citation import Citation
@@ -18,8 +19,12 @@ from planner.units import format_bytes, format_count, format_gb, format_gib
 from planner.vocabulary import PROMPT_METHODS, RANKED_METHODS
 from tui.render import speed
 
+if TYPE_CHECKING:
+    from planner.remedies import Remedy
+
 WORDS = frozenset({"GPUs", "verdict", "rented from, price of"})
 """Columns of fits that hold words; the others hold numbers."""
+CHANGES_SHOWN = 3
 TERM_NUMBERS = frozenset({1, 2})
 
 
@@ -34,6 +39,14 @@ class Explained:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Advised:
+    """What to change on one kind of GPU: the change, what it saves, its speed, its other price."""
+
+    heading: str
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
     """One question and its answer."""
 
@@ -43,6 +56,7 @@ class Block:
     fits: tuple[tuple[str, ...], ...]
     """Rows under ``columns``."""
     explained: tuple[Explained, ...]
+    advised: tuple[Advised, ...] = ()
 
     @property
     def numbers(self) -> frozenset[int]:
@@ -85,6 +99,7 @@ def blocks(plan: Plan) -> tuple[Block, ...]:
                 ),
                 fits=tuple(_row(fit, speed.cells(fit, own)) for fit in own),
                 explained=tuple(_explained(estimate) for estimate in estimates),
+                advised=tuple(_advised(remedy) for remedy in plan.remedies if remedy.fit in fits),
             )
         )
     rest = [estimate for estimate in plan.estimates if estimate not in told]
@@ -211,6 +226,18 @@ def price_date(fit: Fit) -> str:
         return ""
     age = age_days(fit.offer)
     return fit.offer.as_of_text if age is None else f"{fit.offer.as_of} ({age} days)"
+
+
+def _advised(remedy: Remedy) -> Advised:
+    from tui.render import advice
+
+    fit, changes = remedy.fit, advice.rows(remedy.advice, CHANGES_SHOWN)
+    where = f"{fit.num_gpus} x {fit.gpu.name}"
+    if fit.verdict is Verdict.FITS:
+        heading = f"what saves more on {where}" if changes else f"nothing tried saves more on {where}"
+    else:
+        heading = f"would fit {where} with" if changes else f"nothing tried makes it fit {where}"
+    return Advised(heading=heading, rows=changes)
 
 
 def _explained(estimate: Estimate) -> Explained:

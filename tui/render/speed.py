@@ -49,8 +49,8 @@ def facts(fits: Sequence[Fit]) -> tuple[tuple[str, str], ...]:
     if isinstance(speed, ServingThroughput):
         many = "1 request" if speed.concurrency == 1 else f"{speed.concurrency:,} requests at once"
         text = (
-            f"first token of a request alone, {_share(speed.ttft_s)} in 8 of 10 published runs;"
-            f" then {many}, {_share(speed.tpot_s)} of the time of a token"
+            f"first token of a request alone (8 of 10 published runs: {_share(speed.ttft_s)} of it),"
+            f" each token and tokens/s of {many} ({_share(speed.tpot_s)})"
         )
     else:
         text = f"tokens/s of the whole job, {_share(speed.tokens_per_s)} of them in 8 of 10 published runs"

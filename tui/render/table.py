@@ -27,6 +27,7 @@ def page(plan: Plan, *, explain: bool = False, narrow: bool = False) -> Renderab
         parts += [Text(), Text(block.heading, style="bold cyan"), Padding(_facts(block), (0, 0, 0, 2))]
         if block.fits:
             parts.append(Padding(_fits(block, narrow=narrow), (0, 0, 0, 2)))
+        parts += [Padding(_advised(advised), (1, 0, 0, 2)) for advised in block.advised]
         if explain:
             parts += [Padding(_terms(terms), (1, 0, 0, 2)) for terms in block.explained]
     return Group(*parts)
@@ -51,6 +52,13 @@ def _fits(block: sheet.Block, *, narrow: bool) -> Table:
     for row in block.fits:
         table.add_row(*(Text(row[index], style=VERDICT_STYLES.get(row[index], "")) for index in shown))
     return table
+
+
+def _advised(advised: sheet.Advised) -> Group:
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 2))
+    for row in advised.rows:
+        table.add_row(*map(Text, row))
+    return Group(Text(advised.heading, style="bold"), *([table] if advised.rows else []))
 
 
 def _terms(terms: sheet.Explained) -> Group:

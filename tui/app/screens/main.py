@@ -284,7 +284,7 @@ class MainScreen(Screen[None]):
         return replace(self.desk.request, hardware=hardware, parallelism=row.placement.parallelism)
 
     def action_advice(self) -> None:
-        from planner.advice import advise
+        from planner.remedies import advise_on
         from tui.app.screens.advice import AdviceScreen
 
         row = self.query_one(GpuTable).selected
@@ -292,7 +292,7 @@ class MainScreen(Screen[None]):
             return
         spread = row.placement.parallelism if row.placement else self.desk.request.parallelism or Parallelism()
         try:
-            found = advise(self.board.model, self.desk.request.workload, spread, row.candidate.gpu)
+            found = advise_on(self.desk.request, self.board.model, spread, row.candidate.gpu)
         except PlannerError as error:
             self.refuse(error)
             return
