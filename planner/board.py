@@ -155,6 +155,7 @@ def _sizes(answer: Answer) -> SizeOf | None:
 
     raws: dict[int, MemoryBreakdown] = {}
     columns: dict[object, list[Size]] = {}
+    of_gpu: dict[str, list[Size]] = {}
 
     def raw(gpu: Gpu) -> MemoryBreakdown:
         key = generation(gpu)
@@ -163,10 +164,12 @@ def _sizes(answer: Answer) -> SizeOf | None:
         return raws[key]
 
     def size(gpu: Gpu, num_gpus: int) -> Size | None:
-        key = generation(gpu), learnt and learnt.likeness(learnt.target_of(request, gpu))
-        if key not in columns:
-            columns[key] = column(gpu)
-        return columns[key][position[num_gpus]]
+        if gpu.id not in of_gpu:
+            key = generation(gpu), learnt and learnt.likeness(learnt.target_of(request, gpu))
+            if key not in columns:
+                columns[key] = column(gpu)
+            of_gpu[gpu.id] = columns[key]
+        return of_gpu[gpu.id][position[num_gpus]]
 
     return size
 
