@@ -32,10 +32,12 @@ class Terminal:
             "PATH": os.environ["PATH"], "HOME": str(home), "PYTHONPATH": str(ROOT), "LANG": "C.UTF-8",
             "TERM": "xterm-256color", "HF_HUB_OFFLINE": "1",
         }  # fmt: skip
+        self._code = Path(self._folder.name, "exit-code")
         config = Path(self._folder.name, "tmux.conf")
         config.write_text("set -g remain-on-exit on\nset -s set-clipboard on\nset -s escape-time 0\n")
         self._run(
             "-f", str(config), "new-session", "-d", "-x", str(columns), "-y", str(rows), "-c", str(home),
+            "sh", "-c", '"$@"; echo $? > "$0.new"; mv "$0.new" "$0"', str(self._code),
             sys.executable, "-m", "tui.cli", *args,
         )  # fmt: skip
 
@@ -80,14 +82,13 @@ class Terminal:
 
     @property
     def app_pid(self) -> int:
-        return int(self._run("display-message", "-p", "#{pane_pid}"))
+        (app,) = children_of(int(self._run("display-message", "-p", "#{pane_pid}")))
+        return app
 
     @property
     def exit_code(self) -> int | None:
-        """None while the app runs; negative where a signal ended it."""
-        asked = "#{pane_dead_status}/#{pane_dead_signal}"
-        code, ended_by = self._run("display-message", "-p", asked).strip().split("/")
-        return int(code) if code else -int(ended_by) if ended_by else None
+        """None while the app runs. Written by the shell around it: tmux can miss that its own child ended."""
+        return int(self._code.read_text()) if self._code.exists() else None
 
     def until(self, holds: Callable[[], bool], what: str) -> None:
         """Poll until ``holds``; the last screen is part of the failure."""
