@@ -10,10 +10,14 @@ from typing import Any
 
 import jsonschema
 import pytest
+from rich.console import Console
 
 from planner.job import jobs
+from planner.plan import plan_request
 from planner.request import HardwareWish, PlanRequest, TrainingWorkload
+from planner.speeds import with_speeds
 from tui.cli import run
+from tui.render import sheet, speed, table
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "plan.schema.json").read_text())
 LORA = ("--model", "llama-3.1-8b", "--method", "lora")
@@ -107,3 +111,25 @@ def test_csv_has_the_expected_speed(capsys: pytest.CaptureFixture[str]) -> None:
         assert float(row["tokens_per_s"]) == fit["speed"]["tokens_per_s"]["expected"]
         assert float(row["hours"]) == fit["job"]["hours"]["expected"]
         assert row["ttft_s"] == ""
+
+
+@pytest.mark.parametrize("width", [80, 100, 200])
+def test_a_terminal_shows_speed_and_rental_in_full(width: int) -> None:
+    wish = HardwareWish(gpus=("h100-sxm5-80gb",))
+    workload = TrainingWorkload(method="lora", num_tokens=10_000_000)
+    plan = with_speeds(plan_request(PlanRequest(model="llama-3.1-8b", workload=workload, hardware=wish)))
+    console = Console(width=width, file=io.StringIO(), record=True)
+    table.show(plan, console=console)
+    text = console.export_text()
+    (fit,) = (fit for fit in plan.fits if fit.speed)
+    assert sheet.rented_from(fit) in text
+    for cell in speed.cells(fit, [fit]):
+        assert cell in text
+
+
+def test_a_report_has_the_speed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "answer.md"
+    assert run([*LORA, "--gpu", "h100-sxm5-80gb", "--tokens", "10M", "--report", str(path)]) == 0
+    (heading,) = (line for line in path.read_text().splitlines() if "| GPUs" in line)
+    assert "tokens/s | hours | USD in all | USD/h" in heading
+    assert capsys.readouterr().out

@@ -15,20 +15,11 @@ from planner.quantity import Tier
 from planner.request import PlanRequest
 from planner.units import format_bytes, format_gb, format_gib
 from tui.command_line import command_text
-from tui.render import sheet
+from tui.render import sheet, speed
 from tui.values import plain
 
-FIT_COLUMNS = (
-    "GPUs",
-    "verdict",
-    "each needs (low to high)",
-    "of",
-    "free",
-    "USD/h",
-    "rented from",
-    "price of",
-    "source",
-)
+SIZE_COLUMNS = ("GPUs", "verdict", "each needs (low to high)", "of", "free")
+RENTAL_COLUMNS = ("USD/h", "rented from", "price of", "source")
 TERM_COLUMNS = ("term", "size", "formula", "values", "source")
 Cell = str | Citation
 
@@ -92,10 +83,12 @@ def _section(plan: Plan, request: PlanRequest, facts: tuple[tuple[str, str], ...
 
 
 def _fits(fits: Sequence[Fit]) -> Table:
-    return Table(title="GPUs that hold it", columns=FIT_COLUMNS, rows=tuple(_fit_row(fit) for fit in fits))
+    columns = (*SIZE_COLUMNS, *speed.columns(fits), *RENTAL_COLUMNS)
+    rows = tuple(_fit_row(fit, speed.cells(fit, fits)) for fit in fits)
+    return Table(title="GPUs that hold it", columns=columns, rows=rows)
 
 
-def _fit_row(fit: Fit) -> tuple[Cell, ...]:
+def _fit_row(fit: Fit, speeds: tuple[str, ...]) -> tuple[Cell, ...]:
     estimate, offer, price = fit.estimate, fit.offer, fit.usd_per_hour
     interval = f"({format_gib(estimate.low_bytes)} to {format_gib(estimate.high_bytes)})"
     return (
@@ -104,6 +97,7 @@ def _fit_row(fit: Fit) -> tuple[Cell, ...]:
         f"{format_gib(estimate.expected_bytes)} {interval}",
         format_gib(fit.gpu.memory_bytes),
         format_gib(fit.headroom_bytes),
+        *speeds,
         "-" if price is None else f"{price:,.2f}",
         "no price known"
         if offer is None

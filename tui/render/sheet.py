@@ -22,7 +22,8 @@ from tui.render import speed
 if TYPE_CHECKING:
     from planner.remedies import Remedy
 
-WORDS = frozenset({"GPUs", "verdict", "rented from, price of"})
+RENTAL = ("USD/h", "rented from, price of")
+WORDS = frozenset({"GPUs", "verdict", *RENTAL[1:]})
 """Columns of fits that hold words; the others hold numbers."""
 CHANGES_SHOWN = 3
 TERM_NUMBERS = frozenset({1, 2})
@@ -57,6 +58,7 @@ class Block:
     """Rows under ``columns``."""
     explained: tuple[Explained, ...]
     advised: tuple[Advised, ...] = ()
+    tells_speed: bool = False
 
     @property
     def numbers(self) -> frozenset[int]:
@@ -99,6 +101,7 @@ def blocks(plan: Plan) -> tuple[Block, ...]:
                 ),
                 fits=tuple(_row(fit, speed.cells(fit, own)) for fit in own),
                 explained=tuple(_explained(estimate) for estimate in estimates),
+                tells_speed=bool(speed.columns(own)),
                 advised=tuple(_advised(remedy) for remedy in plan.remedies if remedy.fit in fits),
             )
         )

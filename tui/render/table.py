@@ -17,16 +17,16 @@ VERDICT_STYLES = {"FITS": "green", "TIGHT": "yellow", "DOES NOT FIT": "red"}
 def show(plan: Plan, *, explain: bool = False, console: Console | None = None) -> None:
     """Writes the answer to the terminal; verdicts are words as well as colours."""
     console = console or Console()
-    console.print(page(plan, explain=explain, narrow=console.width < WIDE))
+    console.print(page(plan, explain=explain, width=console.width))
 
 
-def page(plan: Plan, *, explain: bool = False, narrow: bool = False) -> RenderableType:
-    """The whole answer; a ``narrow`` one leaves out what the name of a GPU says too."""
+def page(plan: Plan, *, explain: bool = False, width: int = WIDE) -> RenderableType:
+    """The whole answer, for a terminal of so many columns."""
     parts: list[RenderableType] = [Text(sheet.title(plan), style="bold")]
     for block in sheet.blocks(plan):
         parts += [Text(), Text(block.heading, style="bold cyan"), Padding(_facts(block), (0, 0, 0, 2))]
         if block.fits:
-            parts.append(Padding(_fits(block, narrow=narrow), (0, 0, 0, 2)))
+            parts += [Padding(_fits(block, names), (0, 0, 0, 2)) for names in _tables(block, width)]
         parts += [Padding(_advised(advised), (1, 0, 0, 2)) for advised in block.advised]
         if explain:
             parts += [Padding(_terms(terms), (1, 0, 0, 2)) for terms in block.explained]
@@ -42,13 +42,24 @@ def _facts(block: sheet.Block) -> Table:
     return table
 
 
-def _fits(block: sheet.Block, *, narrow: bool) -> Table:
+def _tables(block: sheet.Block, width: int) -> list[tuple[str, ...]]:
+    """Columns of one table, or of two where speeds make it too wide; narrow ones leave out "of"."""
+    names = tuple(name for name in block.columns if width >= WIDE or name != "of")
+    rows = (block.columns, *block.fits)
+    needed = sum(max(len(row[index]) for row in rows) + 2 for index in range(len(block.columns)))
+    if not block.tells_speed or needed <= width:
+        return [names]
+    return [tuple(name for name in names if name not in sheet.RENTAL), ("GPUs", *sheet.RENTAL)]
+
+
+def _fits(block: sheet.Block, names: tuple[str, ...]) -> Table:
     table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
-    shown = [index for index, name in enumerate(block.columns) if not (narrow and name == "of")]
+    shown = [block.columns.index(name) for name in names]
     for index in shown:
-        name = block.columns[index]
-        last = index == len(block.columns) - 1
-        table.add_column(name, justify="right" if index in block.numbers else "left", no_wrap=not last)
+        wraps = block.columns[index] in sheet.RENTAL[1:]
+        table.add_column(
+            block.columns[index], justify="right" if index in block.numbers else "left", no_wrap=not wraps
+        )
     for row in block.fits:
         table.add_row(*(Text(row[index], style=VERDICT_STYLES.get(row[index], "")) for index in shown))
     return table
