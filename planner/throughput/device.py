@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import Any
 
 from hardware_db.gpu import FlopsDtype, Gpu
@@ -113,6 +114,7 @@ def peak_flops_per_s(gpu: Gpu, dtype: FlopsDtype) -> float:
     return found
 
 
+@cache
 def device_of(gpu: Gpu) -> Device:
     """Attained rates of ``gpu``. Raises UnsupportedError where bandwidth or 16-bit rate are unknown."""
     peak_16bit = max(peak_flops_per_s(gpu, "bf16") if gpu.supports_bf16 else 0.0, peak_flops_per_s(gpu, "fp16"))
