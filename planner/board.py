@@ -149,8 +149,14 @@ def _sizes(answer: Answer) -> SizeOf | None:
         low, expected, high = found.low_bytes(device), found.peak_bytes(device), found.high_bytes(device)
         if learnt is not None:
             one, several = (_interval(learnt, request, like, count) for count in (1, 2))
-            low = numpy.minimum(expected, _scaled(expected, ranks, one.low_ratio, several.low_ratio))
-            high = numpy.maximum(expected, _scaled(expected, ranks, one.high_ratio, several.high_ratio))
+            terms = found.phases[0].terms
+            on_one, on_several = (calibration.unmeasured_bytes(entry, device, terms) for entry in (one, several))
+            below, above = (
+                numpy.where(ranks > 1, more, few) for few, more in zip(on_one, on_several, strict=True)
+            )
+            low = _scaled(expected, ranks, one.low_ratio, several.low_ratio) - below
+            high = _scaled(expected, ranks, one.high_ratio, several.high_ratio) + above
+            low, high = numpy.minimum(expected, low), numpy.maximum(expected, high)
         return [Size(*row) for row in zip(low.tolist(), expected.tolist(), high.tolist(), strict=True)]
 
     raws: dict[int, MemoryBreakdown] = {}

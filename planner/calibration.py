@@ -128,10 +128,11 @@ class Calibration:
             estimate = _corrected(estimate, correction, target)
         interval = self.interval(estimate.tier, estimate.task, family, estimate.quantity, framework, target)
         expected = estimate.expected_bytes
+        below, above = unmeasured_bytes(interval, estimate.quantity, estimate.terms)
         return replace(
             estimate,
-            low_bytes=min(expected, round(expected * interval.low_ratio)),
-            high_bytes=max(expected, round(expected * interval.high_ratio)),
+            low_bytes=min(expected, round(expected * interval.low_ratio) - below),
+            high_bytes=max(expected, round(expected * interval.high_ratio) + above),
         )
 
     def likeness(self, target: Target) -> tuple[tuple[Scope, str], ...]:
@@ -182,6 +183,20 @@ class Calibration:
         if not found and tier is Tier.TRACE:
             return self.interval(Tier.ANALYTIC, task, family, quantity, framework, target)
         return min(found, key=vagueness, default=_unmeasured(tier, task))
+
+
+def unmeasured_bytes(interval: Interval, quantity: Quantity, terms: Iterable[MemoryTerm]) -> tuple[int, int]:
+    """How far below and above its size the device's own memory may lie, where an interval does not speak of it.
+
+    Most published measurements are of the allocator's counters. An interval of no particular counter then says
+    nothing of CUDA contexts and libraries, whose terms bring bounds of their own.
+    """
+    if quantity is not Quantity.DEVICE or interval.quantity is Quantity.DEVICE or not interval.num_runs:
+        return 0, 0
+    own = [term for term in terms if term.counts_in is Quantity.DEVICE]
+    below = sum(term.size_bytes - term.low_bytes for term in own if term.low_bytes is not None)
+    above = sum(term.high_bytes - term.size_bytes for term in own if term.high_bytes is not None)
+    return below, above
 
 
 def _unmeasured(tier: Tier, task: str) -> Interval:
