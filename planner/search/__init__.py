@@ -28,6 +28,7 @@ from planner.search.evaluate import evaluate, micro_batches
 from planner.search.hardware import Hardware, hardware
 from planner.search.rank import OBJECTIVES, Limits, Objective, Pick, Ranking
 from planner.search.result import Candidate, NearMiss, SearchResult
+from planner.throughput import check_timed
 from planner.units import MILLION, format_gib
 
 __all__ = ["OBJECTIVES", "Axes", "Candidate", "NearMiss", "Objective", "SearchResult", "search"]
@@ -42,6 +43,7 @@ def search(request: PlanRequest, *, by: Objective = "cost", axes: Axes | None = 
     meant and UnsupportedError where nothing of it is modelled.
     """
     checks.check_request(request)
+    check_timed(request.workload)
     resolved = registry.resolve(request.model)
     if resolved.architecture is None:
         raise UnsupportedError(

@@ -31,6 +31,7 @@ __all__ = [
     "Throughput",
     "TimePart",
     "TrainingThroughput",
+    "check_timed",
     "serving_throughput",
     "throughput",
     "training_throughput",
@@ -51,13 +52,18 @@ def throughput(
     Raises UnsupportedError where the GPU's rates are unknown, the model does not generate tokens, or part of the
     workload is not timed.
     """
-    untimed = _untimed(workload)
-    if untimed:
-        raise UnsupportedError(f"the speed of {untimed} is not predicted")
+    check_timed(workload)
     device = device_of(gpu)
     if isinstance(workload, TrainingWorkload):
         return training_throughput(architecture, workload, parallelism, device)
     return serving_throughput(architecture, workload, parallelism, device)
+
+
+def check_timed(workload: TrainingWorkload | ServingWorkload) -> None:
+    """Raises UnsupportedError where part of the workload is not timed."""
+    untimed = _untimed(workload)
+    if untimed:
+        raise UnsupportedError(f"the speed of {untimed} is not predicted")
 
 
 def _untimed(workload: TrainingWorkload | ServingWorkload) -> str:

@@ -191,3 +191,8 @@ def test_pandas_waits_until_a_frame_is_asked_for() -> None:
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_a_job_whose_speed_is_not_predicted_is_not_ranked_by_it() -> None:
+    with pytest.raises(UnsupportedError, match="dpo"):
+        search(PlanRequest(model="llama-1b", workload=TrainingWorkload(objective="dpo")))
