@@ -25,6 +25,13 @@ class Linear:
     role: Literal["attention", "mlp", "expert", "shared_expert", "router", "recurrent", "cross", "other"]
     is_module: bool = True
     """False where the weight is a bare parameter (fused experts): bitsandbytes and peft do not see it."""
+    keeps_precision: bool = False
+    """True where transformers keeps a module out of quantisation (``_keep_in_fp32_modules``)."""
+
+    @property
+    def is_packable(self) -> bool:
+        """Whether bitsandbytes packs this matrix."""
+        return self.is_module and not self.keeps_precision
 
     @property
     def num_params(self) -> int:

@@ -141,7 +141,7 @@ def _add_layer(
     for linear in group.linears:
         seconds = _linear_s(group, linear, tokens, rate, parallelism, device)
         step.add("matmul", layers * matrix_passes * seconds)
-        if weight.is_quantised and weight.quantises(linear.role, is_module=linear.is_module):
+        if weight.is_quantised and weight.quantises(linear.role, is_module=linear.is_packable):
             size = linear.count * linear.in_features * linear.out_features / parallelism.tp
             once = size * (weight.bits / 8 + 2) / device.bandwidth_bytes_per_s
             times = 1 + passes.recompute_linear + passes.input_gradients

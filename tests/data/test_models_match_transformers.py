@@ -329,3 +329,16 @@ def test_what_a_config_leaves_out_is_that_of_its_class(model_type: str) -> None:
         config = transformers.AutoConfig.for_model(model_type, **sizes)
         model = transformers.AutoModelForCausalLM.from_config(config)
     assert architecture_from_config(sizes | {"model_type": model_type}, name="case").params_total == _count(model)
+
+
+def test_t5_keeps_the_same_matrices_out_of_bitsandbytes_as_transformers() -> None:
+    """What QLoRA of a T5 leaves in 16 bits: transformers' own list, built without weights."""
+    from transformers import T5ForConditionalGeneration
+
+    from planner.model.registry import resolve
+
+    kept = set(T5ForConditionalGeneration._keep_in_fp32_modules or ())
+    model = resolve("google/flan-t5-base").architecture
+    assert model is not None
+    names = {linear.name for group in model.groups for linear in group.linears if not linear.is_packable}
+    assert names == kept == {"wo"}

@@ -61,8 +61,8 @@ def _base(tape: Tape, x: Tensor, module: Linear, setting: Setting, num_params: I
         trainable=setting.weights_trained,
         gradient_bytes=setting.gradient_bytes,
         cast_bytes=num_params * ELEMENT_BYTES[setting.compute_dtype] if setting.casts_weights else 0,
-        saves_input=setting.saves_quantised_inputs and module.is_module,
-        dequantised_bytes=num_params * setting.dequantised_element_bytes if module.is_module else 0,
+        saves_input=setting.saves_quantised_inputs and module.is_packable,
+        dequantised_bytes=num_params * setting.dequantised_element_bytes if module.is_packable else 0,
     )
     inner = cast(tape, x, setting.compute_dtype)
     out = linear(tape, module.name, inner, out_elements, setting.compute_dtype, weight)

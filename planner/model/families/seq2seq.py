@@ -5,6 +5,8 @@ Letters: d hidden size, P = num_heads * d_kv (T5's may differ from d), f MLP wid
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from planner.model import blocks
 from planner.model.architecture import GroupedQueryAttention, LayerGroup, ModelArchitecture
 from planner.model.config_reader import ConfigReader
@@ -35,6 +37,8 @@ def t5(cfg: ConfigReader) -> ModelArchitecture:
         if gated
         else blocks.plain_mlp(d, f, names=("wi", "wo"))
     )
+    # T5PreTrainedModel._keep_in_fp32_modules, which bitsandbytes leaves alone: transformers, modeling_t5.py
+    mlp = tuple(replace(linear, keeps_precision=linear.name == "wo") for linear in mlp)
     dense = blocks.dense(f, gated=gated, activation=projection.removeprefix("gated-"))
     encoder = LayerGroup(
         count=cfg.layers("num_layers", "num_hidden_layers"),
