@@ -9,6 +9,9 @@ from planner.advice import Advice, Change, Warned
 from planner.units import format_gib
 from tui.render.plain import columns
 
+CHANGES_SHOWN = 3
+"""Beside the main answer; ``plan advise`` shows more."""
+
 
 def as_text(advice: Advice, top: int) -> str:
     """Changes with what they save and cost, then warnings."""

@@ -12,7 +12,6 @@ from planner.plan import Plan
 from planner.rental import age_days
 from tui.command_line import command_text
 from tui.render import speed
-from tui.render.sheet import CHANGES_SHOWN
 from tui.values import plain
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ def _remedy(remedy: Remedy) -> dict[str, Any]:
         "gpu_id": fit.gpu.id,
         "num_gpus": fit.num_gpus,
         "fits": remedy.advice.fits,
-        "changes": advice.changes_json(remedy.advice, CHANGES_SHOWN),
+        "changes": advice.changes_json(remedy.advice, advice.CHANGES_SHOWN),
     }
 
 

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 RENTAL = ("USD/h", "rented from, price of")
 WORDS = frozenset({"GPUs", "verdict", *RENTAL[1:]})
 """Columns of fits that hold words; the others hold numbers."""
-CHANGES_SHOWN = 3
 TERM_NUMBERS = frozenset({1, 2})
 
 
@@ -234,7 +233,7 @@ def price_date(fit: Fit) -> str:
 def _advised(remedy: Remedy) -> Advised:
     from tui.render import advice
 
-    fit, changes = remedy.fit, advice.rows(remedy.advice, CHANGES_SHOWN)
+    fit, changes = remedy.fit, advice.rows(remedy.advice, advice.CHANGES_SHOWN)
     where = f"{fit.num_gpus} x {fit.gpu.name}"
     if fit.verdict is Verdict.FITS:
         heading = f"what saves more on {where}" if changes else f"nothing tried saves more on {where}"
