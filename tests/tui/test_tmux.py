@@ -23,9 +23,15 @@ pytestmark = pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is no
 needs_proc = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads child processes from /proc")
 
 
+def cleared(terminal: Terminal, value: str) -> bool:
+    """Delete the line that has the keys; the keys reach it once the screen has moved them there."""
+    terminal.press("C-u")
+    return value not in terminal.words()
+
+
 def test_a_session_from_start_to_quit(tmp_path: Path, run_plan: RunPlan) -> None:
-    """Find a model, change the batch, pick a GPU, copy the command, save, quit; the command answers the same."""
-    kept = tmp_path / "wish.json"
+    """Find a model, change the batch, pick a GPU, export, copy, save, quit; the command answers the same."""
+    kept, exported = tmp_path / "wish.json", tmp_path / "exported"
     with Terminal(tmp_path / "home", "tui") as terminal:
         terminal.until_shown("gpu-planner", "GPUs hold it", "$ plan --model meta-llama/Llama-3.1-8B")
 
@@ -53,6 +59,14 @@ def test_a_session_from_start_to_quit(tmp_path: Path, run_plan: RunPlan) -> None
         terminal.press("Escape")
         terminal.until_gone("per GPU at its peak")
 
+        terminal.press("e")
+        terminal.until_shown("Export: choose what runs the plan")
+        terminal.press("Enter")
+        terminal.until(lambda: cleared(terminal, "plan-files"), "an empty path")
+        terminal.type(str(exported))
+        terminal.press("Enter")
+        terminal.until_gone("Export: choose what runs the plan")
+
         terminal.press("y")
         terminal.until(lambda: terminal.clipboard().startswith("plan "), "the command in the clipboard")
         copied = terminal.clipboard()
@@ -68,6 +82,7 @@ def test_a_session_from_start_to_quit(tmp_path: Path, run_plan: RunPlan) -> None
         terminal.press("C-q")
         assert terminal.until_exit() == 0
 
+    assert any("Mistral-7B" in path.read_text() for path in exported.iterdir())
     (request,) = load(kept)
     assert request.model == "mistralai/Mistral-7B-v0.3"
     assert isinstance(request.workload, TrainingWorkload)

@@ -27,7 +27,7 @@ def calibration_words() -> str:
         return error.message
     own = sum(entry.num_runs for entry in learnt.corrections)
     corrected = f"corrected by {own} measured runs" if own else "no corrections measured on this machine yet"
-    return f"Calibration: {corrected}; intervals from {len(learnt.intervals)} groups of published measurements."
+    return f"Calibration: {corrected}; intervals from published measurements."
 
 
 class HistoryScreen(ModalScreen[None]):
