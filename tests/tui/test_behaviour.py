@@ -367,3 +367,17 @@ async def test_ctrl_q_quits_from_any_screen() -> None:
         await pilot.press("question_mark", "ctrl+q")
         await pilot.pause()
         assert app.return_code == 0
+
+
+async def test_filters_of_memory_provider_and_fit() -> None:
+    app = known_app(replace(REQUEST, workload=TrainingWorkload(seq_len=65536)))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("f")
+        assert set(names(app)) == {"A100 SXM4 80GB", "H100 SXM5 80GB", "MI300X"}
+        await pilot.press("f", "g", *"100GiB", "enter")
+        assert names(app) == ["MI300X"]
+        await pilot.press("g", "ctrl+u", *"much", "enter")
+        assert "not a memory size" in text(app, "#notes")
+        await pilot.press("ctrl+u", "enter", "n", *"somecl", "enter")
+        assert set(names(app)) == {"A100 SXM4 80GB", "H100 SXM5 80GB"}
+        assert "from~somecl" in text(app, "#title")

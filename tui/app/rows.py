@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from planner.board import Candidate, Placement
 from planner.fit import Fit, Verdict
-from planner.units import format_gib
+from planner.units import format_bytes, format_gib
 from tui.app.cells import age_text, hours_text, usd_text
 
 
@@ -75,6 +75,8 @@ class RowFilter:
         words = (
             f"name~{self.text}" if self.text else "",
             self.vendor,
+            f"from~{self.provider}" if self.provider else "",
+            f"≥ {format_bytes(self.min_memory_bytes)}" if self.min_memory_bytes else "",
             "fits on one" if self.one_gpu_only else "",
             "only what fits" if self.fitting_only else "",
             f"≤ {usd_text(limit)}/h" if limit is not None else "",
@@ -86,7 +88,7 @@ class RowFilter:
             return False
         if self.vendor and row.vendor.lower() != self.vendor.lower():
             return False
-        if self.provider and row.provider.lower() != self.provider.lower():
+        if self.provider and self.provider.lower() not in row.provider.lower():
             return False
         if row.memory_bytes < self.min_memory_bytes:
             return False

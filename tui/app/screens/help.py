@@ -22,6 +22,7 @@ HELP = """\
 | `m` | find a model |
 | `t` | serve or train |
 | `/` | filter GPUs by name; more filters: `v` vendor, `1` fits on one, `f` only what fits |
+| `g` / `n` | only GPUs with at least so much memory / only prices of one provider |
 | `b` | only what costs at most so much per hour |
 | `s` / `S` | next column to sort by / reverse |
 | `o` | mark the GPU as your own |

@@ -19,7 +19,7 @@ from tui.app.desk import Desk
 from tui.app.rows import SORTS, GpuRow, RowFilter, arrange, placed_words
 from tui.app.screens.compare import CompareScreen
 from tui.app.widgets.breakdown import BreakdownView
-from tui.app.widgets.filter_line import FilterLine
+from tui.app.widgets.filter_line import FilterLine, What
 from tui.app.widgets.gpu_table import GpuTable
 from tui.app.widgets.knob_list import KnobList
 from tui.command_line import command_text
@@ -34,11 +34,13 @@ class MainScreen(Screen[None]):
         Binding("m", "pick_model", "Model"),
         Binding("t", "turn_task", "Serve/train"),
         Binding("d", "toggle_job", "Job", show=False),
-        Binding("slash", "filter", "Filter"),
+        Binding("slash", "filter('name')", "Filter"),
         Binding("v", "next_vendor", "Vendor", show=False),
         Binding("1", "toggle_one", "Fits on one", show=False),
         Binding("f", "toggle_fitting", "Only what fits", show=False),
-        Binding("b", "budget", "Budget", show=False),
+        Binding("b", "filter('budget')", "Budget", show=False),
+        Binding("g", "filter('memory')", "Memory", show=False),
+        Binding("n", "filter('provider')", "Provider", show=False),
         Binding("s", "next_sort", "Sort"),
         Binding("S", "reverse", "Reverse", show=False),
         Binding("o", "toggle_owned", "Mine", show=False),
@@ -222,11 +224,8 @@ class MainScreen(Screen[None]):
             self.desk.toggle_owned(row.gpu_id)
             self.show_request(self.desk.request)
 
-    def action_filter(self) -> None:
-        self.query_one(FilterLine).open("name", self.shown)
-
-    def action_budget(self) -> None:
-        self.query_one(FilterLine).open("budget", self.shown)
+    def action_filter(self, what: What) -> None:
+        self.query_one(FilterLine).open(what, self.shown)
 
     @on(FilterLine.Filtered)
     def _filtered(self, event: FilterLine.Filtered) -> None:

@@ -1,4 +1,4 @@
-"""The line that narrows the table: part of a name, or a budget per hour."""
+"""The line that narrows the table: part of a name, a provider, the least memory, or a budget per hour."""
 
 from __future__ import annotations
 
@@ -10,14 +10,23 @@ from textual.events import Key
 from textual.message import Message
 from textual.widgets import Input
 
+from planner.checks import MAX_USD
+from planner.errors import RequestError
+from planner.units import GIB, parse_bytes
 from tui.app.rows import RowFilter
 from tui.app.widgets.line import Line
 
-_PLACEHOLDERS = {"name": "part of a GPU's name", "budget": "at most so many dollars per hour"}
+What = Literal["name", "provider", "memory", "budget"]
+_PLACEHOLDERS: dict[What, str] = {
+    "name": "part of a GPU's name",
+    "provider": "part of a provider's name",
+    "memory": "at least so much memory on each GPU: 24GiB, 80GB",
+    "budget": "at most so many dollars per hour",
+}
 
 
 class FilterLine(Line):
-    """Hidden until opened. A name filters while it is typed, a budget when entered."""
+    """Hidden until opened. Names filter while they are typed, sizes and budgets when entered."""
 
     class Filtered(Message):
         """The filter changed."""
@@ -38,14 +47,13 @@ class FilterLine(Line):
 
     def __init__(self) -> None:
         super().__init__(id="filter", compact=True)
-        self.what: Literal["name", "budget"] | None = None
+        self.what: What | None = None
         self.shown = RowFilter()
 
-    def open(self, what: Literal["name", "budget"], shown: RowFilter) -> None:
+    def open(self, what: What, shown: RowFilter) -> None:
         """Show the line with the present value of one filter."""
-        limit = shown.max_usd_per_hour
         self.what, self.shown = what, shown
-        self.value = shown.text if what == "name" else ("" if limit is None else str(limit))
+        self.value = _typed(what, shown)
         self.placeholder = _PLACEHOLDERS[what]
         self.add_class("-open")
         self.focus()
@@ -57,15 +65,15 @@ class FilterLine(Line):
 
     def on_input_changed(self, event: Input.Changed) -> None:
         event.stop()
-        if self.what == "name" and event.value != self.shown.text:
-            self._take(replace(self.shown, text=event.value))
+        if self.what in ("name", "provider") and event.value != _typed(self.what, self.shown):
+            self._take(self.what, event.value)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()
-        if self.what == "budget":
+        if self.what in ("memory", "budget"):
             try:
-                self._take(replace(self.shown, max_usd_per_hour=_budget(event.value.strip().lstrip("$"))))
-            except ValueError as error:
+                self._take(self.what, event.value.strip())
+            except (ValueError, RequestError) as error:
                 self.post_message(self.Refused(str(error)))
                 return
         self.close()
@@ -75,9 +83,30 @@ class FilterLine(Line):
             event.stop()
             self.close()
 
-    def _take(self, shown: RowFilter) -> None:
-        self.shown = shown
-        self.post_message(self.Filtered(shown))
+    def _take(self, what: What, text: str) -> None:
+        match what:
+            case "name":
+                self.shown = replace(self.shown, text=text)
+            case "provider":
+                self.shown = replace(self.shown, provider=text)
+            case "memory":
+                self.shown = replace(self.shown, min_memory_bytes=parse_bytes(text) if text else 0)
+            case "budget":
+                self.shown = replace(self.shown, max_usd_per_hour=_budget(text.lstrip("$")))
+        self.post_message(self.Filtered(self.shown))
+
+
+def _typed(what: What, shown: RowFilter) -> str:
+    """The present value of a filter as a person would type it."""
+    match what:
+        case "name":
+            return shown.text
+        case "provider":
+            return shown.provider
+        case "memory":
+            return f"{shown.min_memory_bytes / GIB:g}GiB" if shown.min_memory_bytes else ""
+        case "budget":
+            return "" if shown.max_usd_per_hour is None else str(shown.max_usd_per_hour)
 
 
 def _budget(text: str) -> Decimal | None:
@@ -88,6 +117,6 @@ def _budget(text: str) -> Decimal | None:
         limit = Decimal(text)
     except ArithmeticError:
         limit = Decimal("NaN")
-    if not (limit.is_finite() and limit >= 0):
+    if not (limit.is_finite() and 0 <= limit <= MAX_USD):
         raise ValueError(f"{text!r} is not an amount of dollars per hour")
     return limit
