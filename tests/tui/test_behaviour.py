@@ -381,3 +381,23 @@ async def test_filters_of_memory_provider_and_fit() -> None:
         await pilot.press("ctrl+u", "enter", "n", *"somecl", "enter")
         assert set(names(app)) == {"A100 SXM4 80GB", "H100 SXM5 80GB"}
         assert "from~somecl" in text(app, "#title")
+
+
+MAIN_KEYS = [key for binding in MainScreen.BINDINGS for key in binding.key.split(",")]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("key", MAIN_KEYS)
+async def test_every_key_of_the_main_screen_leads_back_to_it(
+    key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GPU_PLANNER_STORE", str(tmp_path / "store.sqlite"))
+    app = known_app()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("p", key)
+        await pilot.pause()
+        await pilot.press("escape", "escape")
+        await pilot.pause()
+        assert app.screen is main_of(app)
+        assert app.is_running
+        await pilot.press("tab", "down")
+        assert isinstance(app.focused, GpuTable | KnobList)

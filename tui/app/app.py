@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import ClassVar
 
 from textual.app import App
@@ -9,6 +10,12 @@ from textual.binding import Binding, BindingType
 
 from tui.app.desk import Desk
 from tui.app.screens.main import MainScreen
+
+
+def _leave_the_catalogue_alone() -> None:
+    """Keep what is loaded once out of later collections, which else stall a key press now and then."""
+    gc.collect()
+    gc.freeze()
 
 
 class PlannerApp(App[str | None]):
@@ -31,6 +38,7 @@ class PlannerApp(App[str | None]):
     def on_mount(self) -> None:
         self.desk.read_local_gpus()
         self.push_screen(MainScreen(self.desk))
+        self.call_after_refresh(_leave_the_catalogue_alone)
 
     def action_help(self) -> None:
         from tui.app.screens.help import HelpScreen
