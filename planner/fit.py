@@ -19,8 +19,7 @@ from planner.request import HardwareWish, Parallelism, ServingWorkload, Training
 from planner.spread import counts_in_one_machine, machine_size, max_machines, spread_over
 
 if TYPE_CHECKING:
-    from planner.speeds import JobLength
-    from planner.throughput import Throughput
+    from planner.throughput import Range, Throughput
 
 Estimator = Callable[[Parallelism, Gpu | None], Estimate]
 """Device memory of the worst rank under a spread, on a kind of GPU or on none in particular."""
@@ -45,6 +44,16 @@ class Verdict(StrEnum):
     FITS = "FITS"
     TIGHT = "TIGHT"
     DOES_NOT_FIT = "DOES_NOT_FIT"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobLength:
+    """A training job of ``num_tokens``, every epoch counted, on the GPUs of one fit."""
+
+    num_tokens: int
+    hours: Range
+    usd: Range | None
+    """Hours at the price of the whole rental; None where no price is known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,15 @@ from planner.rental import check_wish
 from planner.request import HardwareWish, PlanRequest, ServingWorkload, TrainingWorkload
 
 if TYPE_CHECKING:
-    from planner.remedies import Remedy
+    from planner.advice import Advice
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remedy:
+    """Advice about one fit of a plan."""
+
+    fit: Fit
+    advice: Advice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from hardware_db.gpu import Gpu
 from planner import calibration
 from planner.advice import Advice, Workload, advise
 from planner.answer import estimator
 from planner.estimate import Estimate
-from planner.fit import Fit, Verdict
+from planner.fit import Verdict
 from planner.model.architecture import ModelArchitecture
-from planner.plan import Plan
+from planner.plan import Plan, Remedy
 from planner.quantity import Tier
 from planner.request import Parallelism, PlanRequest
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Remedy:
-    """Advice about one fit of a plan."""
-
-    fit: Fit
-    advice: Advice
 
 
 def with_remedies(plan: Plan, *, savings: bool = False) -> Plan:

@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from planner.errors import UnsupportedError
-from planner.fit import Fit, Verdict
+from planner.fit import Fit, JobLength, Verdict
 from planner.plan import Plan, num_tokens
 from planner.quantity import Tier
-from planner.throughput import Range, Throughput, TrainingThroughput, throughput
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobLength:
-    """A training job of ``num_tokens``, every epoch counted, on the GPUs of one fit."""
-
-    num_tokens: int
-    hours: Range
-    usd: Range | None
-    """Hours at the price of the whole rental; None where no price is known."""
+from planner.throughput import Throughput, TrainingThroughput, throughput
 
 
 def with_speeds(plan: Plan) -> Plan:

@@ -7,7 +7,7 @@ from typing import Any
 
 from planner.advice import Advice, Change, Warned
 from planner.units import format_gib
-from tui.render.plain import columns
+from tui.render.columns import columns
 
 CHANGES_SHOWN = 3
 """Beside the main answer; ``plan advise`` shows more."""

@@ -6,7 +6,7 @@ import json
 
 from planner.units import format_bytes, format_gib
 from tui.comparison import AnswerEstimate, AnswerFit, Comparison, Pair, Row
-from tui.render.plain import columns
+from tui.render.columns import columns
 from tui.values import plain
 
 SCHEMA_VERSION = 1

@@ -15,7 +15,7 @@ from tui.render import speed
 from tui.values import plain
 
 if TYPE_CHECKING:
-    from planner.remedies import Remedy
+    from planner.plan import Remedy
 
 SCHEMA_VERSION = 1
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-
 from planner.plan import Plan
 from tui.render import sheet
+from tui.render.columns import columns
 
 
 def render(plan: Plan, *, explain: bool = False) -> str:
@@ -27,15 +26,3 @@ def render(plan: Plan, *, explain: bool = False) -> str:
                 ]
                 lines += [f"    {source}" for source in terms.sources]
     return "\n".join(lines)
-
-
-def columns(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> list[str]:
-    """Rows as lines of aligned columns; the columns numbered in ``right`` are set to the right."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))] if rows else []
-    return [
-        "  ".join(
-            cell.rjust(width) if index in right else cell.ljust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]

@@ -12,7 +12,7 @@ from planner.request import TrainingWorkload
 from planner.search import Candidate, SearchResult
 from planner.search.solve import Solution
 from planner.units import format_count, format_gib
-from tui.render.plain import columns
+from tui.render.columns import columns
 
 SCHEMA = "plan-search/1"
 _NUMBERS = (1, 3, 4, 5, 6, 7)

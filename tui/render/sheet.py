@@ -20,7 +20,7 @@ from planner.vocabulary import PROMPT_METHODS, RANKED_METHODS
 from tui.render import speed
 
 if TYPE_CHECKING:
-    from planner.remedies import Remedy
+    from planner.plan import Remedy
 
 RENTAL = ("USD/h", "rented from, price of")
 WORDS = frozenset({"GPUs", "verdict", *RENTAL[1:]})

@@ -8,7 +8,7 @@ from typing import Any
 from hardware_db.gpu import Gpu
 from planner.estimate import Estimate
 from planner.units import GIB, format_bytes, format_count, format_gib
-from tui.render.plain import columns
+from tui.render.columns import columns
 from tui.values import plain
 from validate.trace.oracle import Verdict
 from validate.trace.run import TraceResult
