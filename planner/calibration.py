@@ -272,15 +272,7 @@ def _corrected(estimate: Estimate, correction: Correction, target: Target) -> Es
             replace(phase, terms=_scaled(phase.terms, correction.factors)) for phase in estimate.breakdown.phases
         )
     )
-    peak = breakdown.peak_phase(estimate.quantity)
-    return replace(
-        estimate,
-        breakdown=breakdown,
-        phase=peak.phase,
-        terms=tuple(term for term in peak.terms if estimate.quantity.includes(term.counts_in)),
-        expected_bytes=peak.size_bytes(estimate.quantity),
-        calibration=text,
-    )
+    return replace(estimate.around(breakdown), calibration=text)
 
 
 def _scaled(terms: tuple[MemoryTerm, ...], factors: Mapping[Part, float]) -> tuple[MemoryTerm, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from planner.memory.breakdown import MemoryBreakdown, MemoryTerm
 from planner.quantity import Quantity, Tier
@@ -28,3 +28,14 @@ class Estimate:
     """Tells apart estimates of one tier, for example "pessimistic" among the rules."""
     calibration: str | None = None
     """What the estimate was calibrated on, in words; None: not calibrated."""
+
+    def around(self, breakdown: MemoryBreakdown) -> Estimate:
+        """This estimate with the phases of ``breakdown``: its peak, and the terms live there. The bounds stay."""
+        peak = breakdown.peak_phase(self.quantity)
+        return replace(
+            self,
+            breakdown=breakdown,
+            phase=peak.phase,
+            terms=tuple(term for term in peak.terms if self.quantity.includes(term.counts_in)),
+            expected_bytes=peak.size_bytes(self.quantity),
+        )

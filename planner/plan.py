@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from hardware_db import catalog
 from planner import calibration, checks, doubts, vocabulary
 from planner.answer import REFERENCE_GPUS, Answer, fits_by_rule, named_gpu, rules
-from planner.dtypes import bits_choice, weight_format
+from planner.dtypes import weight_format
 from planner.errors import RequestError, UnsupportedError
 from planner.estimate import Estimate
 from planner.fit import Fit, Verdict
@@ -113,17 +113,6 @@ def compute_dtype_of(weight_dtype: str) -> str:
     """What arithmetic runs in unless asked otherwise: plain weights in their own dtype, packed ones in bf16."""
     name = weight_format(weight_dtype).name
     return name if name in vocabulary.COMPUTE_DTYPES else "bf16"
-
-
-def overview(model: str, bits: str = "16", *, top: int = 3) -> Plan:
-    """What serving and fine-tuning ``model`` at ``bits`` needs, with everything else at its default."""
-    choice = bits_choice(bits)
-    compute = compute_dtype_of(choice.serve)
-    serving = ServingWorkload(weight_dtype=choice.serve, compute_dtype=compute, kv_cache_dtype=compute)
-    training = TrainingWorkload(weight_dtype=choice.train, compute_dtype=compute) if choice.train else None
-    requests, refusals = overview_requests(PlanRequest(model=model, workload=serving), serving, training)
-    plan = plan_requests(requests, top=top)
-    return replace(plan, warnings=plan.warnings + refusals)
 
 
 def plan_request(request: PlanRequest, *, top: int = 5) -> Plan:

@@ -128,14 +128,9 @@ def _of_phase(estimate: Estimate, phase: str | None) -> Estimate:
     if not kept:
         raise UnsupportedError(f"no phase {phase!r} is predicted for this request")
     breakdown = replace(breakdown, phases=kept)
-    peak = breakdown.peak_phase(estimate.quantity)
     return replace(
-        estimate,
-        breakdown=breakdown,
-        phase=peak.phase,
-        terms=tuple(term for term in peak.terms if estimate.quantity.includes(term.counts_in)),
+        estimate.around(breakdown),
         low_bytes=breakdown.low_bytes(estimate.quantity),
-        expected_bytes=peak.size_bytes(estimate.quantity),
         high_bytes=breakdown.high_bytes(estimate.quantity),
     )
 

@@ -171,11 +171,6 @@ _ALIASES = {
 }
 
 
-def framework_names() -> tuple[str, ...]:
-    """Training frameworks whose rules are known."""
-    return tuple(_FRAMEWORKS)
-
-
 FRAMEWORK_NAMES = frozenset((*_FRAMEWORKS, *_ALIASES))
 """Every name ``framework_traits`` knows."""
 

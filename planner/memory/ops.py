@@ -60,8 +60,3 @@ def where(condition: Any, if_true: Int, if_false: Int) -> Int:
 
         return np.where(condition, if_true, if_false)
     return if_true if condition else if_false
-
-
-def any_true(condition: Any) -> bool:
-    """True where the condition holds for at least one element."""
-    return bool(condition.any()) if is_array(condition) else bool(condition)

@@ -62,13 +62,6 @@ def as_table(result: BenchResult, *, worst: int = 0) -> str:
     return "\n".join(lines)
 
 
-def as_markdown(result: BenchResult) -> str:
-    """The scoreboard as a Markdown table."""
-    headings, *rows = scoreboard(result)
-    lines = ["| " + " | ".join(headings) + " |", "|---|" + "---:|" * (len(headings) - 1)]
-    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
-
-
 def _worst_line(row: Scored) -> str:
     measured, predicted = row.case.measured, row.prediction.predicted or 0
     shown = (
