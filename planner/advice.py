@@ -15,8 +15,8 @@ from hardware_db.gpu import Gpu
 from planner.citation import Citation
 from planner.dtypes import weight_format
 from planner.errors import PlannerError, UnsupportedError
-from planner.estimate import Estimate
 from planner.memory import engine
+from planner.memory.estimate import Estimate
 from planner.model.architecture import ModelArchitecture
 from planner.request import Parallelism, ServingWorkload, TrainingWorkload
 from planner.throughput import TrainingThroughput, throughput

@@ -11,9 +11,9 @@ from hardware_db.gpu import Gpu
 from planner.calibration import Calibration
 from planner.dtypes import BITS, weight_format
 from planner.errors import RequestError, UnknownNameError, UnsupportedError
-from planner.estimate import Estimate
 from planner.fit import Estimator, Fit, Fitter, Verdict, by_price, fit_of, is_affordable
 from planner.memory import engine, rule
+from planner.memory.estimate import Estimate
 from planner.memory.runtime import generation
 from planner.model.architecture import ModelArchitecture
 from planner.rental import cheapest_rental

@@ -19,8 +19,8 @@ from typing import Any, Literal
 
 from hardware_db.gpu import Gpu
 from planner.errors import PlannerError
-from planner.estimate import Estimate
 from planner.memory.breakdown import MemoryBreakdown, MemoryTerm
+from planner.memory.estimate import Estimate
 from planner.quantity import Quantity, Tier
 from planner.request import PlanRequest, ServingWorkload, TrainingWorkload
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from hardware_db.gpu import Gpu
 from hardware_db.offer import Offer
-from planner.estimate import Estimate
+from planner.memory.estimate import Estimate
 from planner.model.architecture import ModelArchitecture
 from planner.rental import cheapest_rental
 from planner.request import HardwareWish, Parallelism, ServingWorkload, TrainingWorkload

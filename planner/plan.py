@@ -11,9 +11,9 @@ from planner import calibration, checks, doubts, vocabulary
 from planner.answer import REFERENCE_GPUS, Answer, fits_by_rule, named_gpu, rules
 from planner.dtypes import weight_format
 from planner.errors import RequestError, UnsupportedError
-from planner.estimate import Estimate
 from planner.fit import Fit, Verdict
 from planner.memory import rule
+from planner.memory.estimate import Estimate
 from planner.model import registry
 from planner.model.architecture import ModelArchitecture
 from planner.quantity import Tier

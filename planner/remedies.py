@@ -8,8 +8,8 @@ from hardware_db.gpu import Gpu
 from planner import calibration
 from planner.advice import Advice, Workload, advise
 from planner.answer import estimator
-from planner.estimate import Estimate
 from planner.fit import Verdict
+from planner.memory.estimate import Estimate
 from planner.model.architecture import ModelArchitecture
 from planner.plan import Plan, Remedy
 from planner.quantity import Tier

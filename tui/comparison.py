@@ -2,19 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
-from planner.errors import RequestError
-from planner.plan import plan_requests
-from tui import request_file
-from tui.render.json import SCHEMA_VERSION, document
-
-_HINT = "compare answers of plan --json, or files of plan --save-request"
-MAX_FILE_BYTES = 50_000_000
-NO_TERM = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +59,7 @@ class Row:
 
     @property
     def difference_bytes(self) -> int:
-        return (self.second_bytes or NO_TERM) - (self.first_bytes or NO_TERM)
+        return (self.second_bytes or 0) - (self.first_bytes or 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,42 +80,6 @@ class Comparison:
     pairs: tuple[Pair, ...]
     unpaired: tuple[str, ...]
     """Estimates only one side has, in words."""
-
-
-def load(path: Path) -> Answer:
-    """An answer of ``plan --json``, or the answer to a request file, which is worked out now."""
-    try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise RequestError(f"{path} is too large for an answer", hint=_HINT)
-        text = path.read_text(encoding="utf-8")
-        content = json.loads(text)
-    except OSError as error:
-        raise RequestError(f"{path} cannot be read: {error.strerror}", hint=_HINT) from None
-    except (ValueError, RecursionError):
-        raise RequestError(f"{path} is not JSON", hint=_HINT) from None
-    if isinstance(content, dict) and "requests" in content:
-        content = document(plan_requests(request_file.parse(text, str(path))))
-    return _answer(content, path)
-
-
-def _answer(content: Any, path: Path) -> Answer:
-    from pydantic import TypeAdapter, ValidationError
-
-    if not isinstance(content, dict) or content.get("schema_version") != SCHEMA_VERSION:
-        raise RequestError(f"{path} is no answer of version {SCHEMA_VERSION}", hint=_HINT)
-    model = content.get("model")
-    named = {
-        "name": path.name,
-        "model": (model.get("name") or "known by size") if isinstance(model, dict) else None,
-        "estimates": content.get("estimates"),
-        "fits": content.get("fits"),
-    }
-    try:
-        return TypeAdapter(Answer).validate_python(named)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise RequestError(f"{path}: {field}: {first['msg'].lower()}", hint=_HINT) from None
 
 
 def compare(first: Answer, second: Answer) -> Comparison:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from hardware_db.gpu import Gpu
 from planner.calibration import PARTS, Calibration, Part, Target, family, framework, part_of
 from planner.errors import PlannerError
-from planner.estimate import Estimate
 from planner.memory import engine
 from planner.memory.breakdown import MemoryBreakdown, MemoryTerm
+from planner.memory.estimate import Estimate
 from planner.model.architecture import ModelArchitecture
 from planner.quantity import Quantity, Tier
 from planner.request import PlanRequest, TrainingWorkload

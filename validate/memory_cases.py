@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from hardware_db.gpu import Gpu, Interconnect
 from planner.errors import PlannerError, RequestError, UnsupportedError
-from planner.estimate import Estimate
+from planner.memory.estimate import Estimate
 from planner.model.architecture import ModelArchitecture
 from planner.quantity import Quantity, Tier
 from planner.request import (

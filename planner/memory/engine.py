@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from hardware_db.gpu import Gpu
 from planner.errors import UnsupportedError
-from planner.estimate import Estimate
 from planner.memory.breakdown import MemoryBreakdown
+from planner.memory.estimate import Estimate
 from planner.model.architecture import ModelArchitecture
 from planner.quantity import Quantity, Tier
 from planner.request import Parallelism, ServingWorkload, TrainingWorkload

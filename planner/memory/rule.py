@@ -13,8 +13,8 @@ from fractions import Fraction
 from planner.citation import Citation
 from planner.dtypes import bits_choice, weight_format
 from planner.errors import RequestError, UnsupportedError
-from planner.estimate import Estimate
 from planner.memory.breakdown import MemoryTerm
+from planner.memory.estimate import Estimate
 from planner.quantity import Quantity, Tier
 from planner.units import GB
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from tui.answer_file import load
 from tui.cli import run
-from tui.comparison import compare, load
+from tui.comparison import compare
 
 LORA = ("--model", "llama-8b", "--method", "lora")
 

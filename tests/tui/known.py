@@ -10,9 +10,9 @@ from hardware_db.gpu import Gpu, Interconnect
 from hardware_db.offer import Offer
 from planner.board import Board, Candidate, Placement
 from planner.citation import Citation
-from planner.estimate import Estimate
 from planner.fit import Fit, Size, fit_of, verdict
 from planner.memory.breakdown import MemoryBreakdown, MemoryTerm, PhaseBreakdown
+from planner.memory.estimate import Estimate
 from planner.model.registry import resolve
 from planner.quantity import Quantity, Tier
 from planner.rental import cheapest_rental

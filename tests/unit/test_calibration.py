@@ -10,8 +10,8 @@ import pytest
 from planner.calibration import Calibration, Correction, Interval, Target, family, load, part_of
 from planner.citation import Citation
 from planner.errors import PlannerError
-from planner.estimate import Estimate
 from planner.memory.breakdown import MemoryBreakdown, MemoryTerm, PhaseBreakdown
+from planner.memory.estimate import Estimate
 from planner.quantity import Quantity, Tier
 from planner.request import Parallelism, PlanRequest, ServingWorkload, TrainingWorkload
 

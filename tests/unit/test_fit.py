@@ -12,9 +12,9 @@ from hardware_db import catalog
 from hardware_db.gpu import Gpu
 from hardware_db.offer import Offer
 from planner.citation import Citation
-from planner.estimate import Estimate
 from planner.fit import Fitter, Verdict, by_price, fit_of
 from planner.memory.breakdown import MemoryTerm
+from planner.memory.estimate import Estimate
 from planner.model import registry
 from planner.quantity import Quantity, Tier
 from planner.rental import age_days, cheapest_rental, is_stale

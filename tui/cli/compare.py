@@ -20,7 +20,8 @@ def command(first: Path, second: Path, as_json: bool) -> int:
 
     A and B are answers of `plan … --json`, or requests of `plan … --save-request`, which are answered first.
     """
-    from tui.comparison import compare, load
+    from tui.answer_file import load
+    from tui.comparison import compare
     from tui.render import compared
 
     comparison = compare(load(first), load(second))

@@ -13,7 +13,8 @@ from planner.checks import check_range
 from planner.errors import ExitCode, RequestError
 from planner.plan import Plan, plan_requests
 from tui.cli.options import INT, RequestCommand, Word, request_options
-from tui.cli.output import report_warnings, save
+from tui.cli.output import report_warnings
+from tui.files import save
 from tui.request_builder import Asked, build
 
 TOP_OF_OVERVIEW = 3

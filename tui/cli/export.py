@@ -9,7 +9,7 @@ import click
 
 from planner.errors import RequestError
 from tui.cli.options import RequestCommand, Word, request_options
-from tui.cli.output import save
+from tui.files import save
 
 TARGETS = ("accelerate", "deepspeed", "trl", "axolotl", "vllm", "sglang", "skypilot", "dstack", "slurm")
 

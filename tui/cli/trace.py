@@ -11,7 +11,8 @@ import click
 from planner.errors import ExitCode, RequestError
 from planner.units import parse_bytes
 from tui.cli.options import FLOAT, INT, RequestCommand, request_options
-from tui.cli.output import report_warnings, save
+from tui.cli.output import report_warnings
+from tui.files import save
 
 if TYPE_CHECKING:
     from hardware_db.gpu import Gpu

@@ -75,7 +75,7 @@ def _run_probes(values: dict[str, Any]) -> int:
     text = json.dumps(document, indent=1)
     click.echo(text)
     if campaign.out is not None:
-        from tui.cli.output import save
+        from tui.files import save
 
         campaign.out.mkdir(parents=True, exist_ok=True)
         save(
@@ -268,7 +268,7 @@ def export(path: Path | None) -> None:
         for line in lines:
             click.echo(line)
         return
-    from tui.cli.output import save
+    from tui.files import save
 
     save(path, "".join(f"{line}\n" for line in lines))
     report_warnings([f"{len(lines)} measurements written to {path}"])

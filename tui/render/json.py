@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from planner.estimate import Estimate
 from planner.fit import Fit
 from planner.memory.breakdown import MemoryTerm
+from planner.memory.estimate import Estimate
 from planner.plan import Plan
 from planner.rental import age_days
 from tui.command_line import command_text

@@ -8,8 +8,8 @@ from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 
 from planner.citation import Citation
-from planner.estimate import Estimate
 from planner.fit import Fit
+from planner.memory.estimate import Estimate
 from planner.plan import Plan
 from planner.quantity import Tier
 from planner.request import PlanRequest

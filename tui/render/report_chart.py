@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from planner.estimate import Estimate
 from planner.fit import Fit
 from planner.memory.breakdown import MemoryTerm, PhaseBreakdown
+from planner.memory.estimate import Estimate
 from planner.units import format_bytes, format_gib
 
 WIDTH = 860

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from planner.answer import REFERENCE_GPUS
 from planner.citation import Citation
-from planner.estimate import Estimate
 from planner.fit import Fit, Verdict
 from planner.memory.capacity import capacities
+from planner.memory.estimate import Estimate
 from planner.plan import Plan
 from planner.quantity import Tier
 from planner.rental import age_days

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from hardware_db.gpu import Gpu
-from planner.estimate import Estimate
+from planner.memory.estimate import Estimate
 from planner.units import GIB, format_bytes, format_count, format_gib
 from tui.render.columns import columns
 from tui.values import plain

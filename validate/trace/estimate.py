@@ -8,8 +8,8 @@ from dataclasses import replace
 from hardware_db import catalog
 from hardware_db.gpu import Gpu
 from planner.errors import PlannerError
-from planner.estimate import Estimate
 from planner.memory.breakdown import MemoryBreakdown, MemoryTerm, PhaseBreakdown
+from planner.memory.estimate import Estimate
 from planner.memory.runtime import context_terms
 from planner.plan import Plan
 from planner.quantity import Quantity, Tier

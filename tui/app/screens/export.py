@@ -16,7 +16,7 @@ from planner.export import TARGETS, export
 from planner.request import PlanRequest
 from tui.app.screens.files import path_of
 from tui.app.widgets.line import Line
-from tui.cli.output import save
+from tui.files import save
 
 
 class ExportScreen(ModalScreen[None]):

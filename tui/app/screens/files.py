@@ -14,7 +14,7 @@ from textual.widgets import Input, Label
 from planner.errors import PlannerError, RequestError
 from planner.request import PlanRequest
 from tui.app.widgets.line import Line
-from tui.cli.output import save
+from tui.files import save
 from tui.request_file import dump, load
 
 DEFAULT_NAME = "request.json"

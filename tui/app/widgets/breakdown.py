@@ -5,8 +5,8 @@ from __future__ import annotations
 from textual.content import Content
 from textual.widgets import Static
 
-from planner.estimate import Estimate
 from planner.memory.breakdown import MemoryTerm, PhaseBreakdown
+from planner.memory.estimate import Estimate
 from planner.quantity import Quantity
 from planner.units import format_gib
 
