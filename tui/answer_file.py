@@ -8,8 +8,9 @@ from typing import Any
 
 from planner.errors import RequestError
 from planner.plan import plan_requests
-from tui import request_file
+from planner.request_text import parse
 from tui.comparison import Answer
+from tui.files import read
 from tui.render.json import SCHEMA_VERSION, document
 
 _HINT = "compare answers of plan --json, or files of plan --save-request"
@@ -18,17 +19,13 @@ MAX_FILE_BYTES = 50_000_000
 
 def load(path: Path) -> Answer:
     """An answer of ``plan --json``, or the answer to a request file, which is worked out now."""
+    text = read(path, "an answer", _HINT, MAX_FILE_BYTES)
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise RequestError(f"{path} is too large for an answer", hint=_HINT)
-        text = path.read_text(encoding="utf-8")
         content = json.loads(text)
-    except OSError as error:
-        raise RequestError(f"{path} cannot be read: {error.strerror}", hint=_HINT) from None
     except (ValueError, RecursionError):
         raise RequestError(f"{path} is not JSON", hint=_HINT) from None
     if isinstance(content, dict) and "requests" in content:
-        content = document(plan_requests(request_file.parse(text, str(path))))
+        content = document(plan_requests(parse(text, str(path))))
     return _answer(content, path)
 
 

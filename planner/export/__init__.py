@@ -7,10 +7,9 @@ from collections.abc import Callable
 from planner.errors import RequestError
 from planner.export import accelerate, axolotl, deepspeed, engines, jobs, trl
 from planner.export.chosen import Chosen, choose
-from planner.export.embedded import read_request
 from planner.request import PlanRequest
 
-__all__ = ["TARGETS", "export", "read_request"]
+__all__ = ["TARGETS", "export"]
 
 _WRITERS: dict[str, Callable[[Chosen], dict[str, str]]] = {
     "accelerate": accelerate.files,
@@ -27,7 +26,7 @@ TARGETS = tuple(_WRITERS)
 
 
 def export(request: PlanRequest, target: str) -> dict[str, str]:
-    """File name -> text of everything ``target`` needs; each carries the request (``read_request``).
+    """File name -> text of everything ``target`` needs; each carries the request (``planner.request_text``).
 
     Raises UnsupportedError for a plan the target cannot run.
     """

@@ -6,8 +6,8 @@ from typing import Any
 
 from planner.errors import UnsupportedError
 from planner.export.chosen import Chosen
-from planner.export.embedded import comment
 from planner.export.yaml_text import dump
+from planner.request_text import comment
 
 FILE = "accelerate.yaml"
 

@@ -8,9 +8,9 @@ from planner.dtypes import weight_format
 from planner.errors import UnsupportedError
 from planner.export import deepspeed
 from planner.export.chosen import Chosen
-from planner.export.embedded import comment
 from planner.export.trl import OPTIMIZERS, check_method
 from planner.export.yaml_text import dump
+from planner.request_text import comment
 
 FILE = "axolotl.yaml"
 

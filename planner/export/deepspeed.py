@@ -7,7 +7,7 @@ from typing import Any
 
 from planner.errors import UnsupportedError
 from planner.export.chosen import Chosen
-from planner.export.embedded import JSON_KEY, plain
+from planner.request_text import JSON_KEY, row
 
 FILE = "ds_config.json"
 
@@ -42,5 +42,5 @@ def document(chosen: Chosen) -> dict[str, Any]:
         "bf16": {"enabled": workload.compute_dtype == "bf16"},
         "fp16": {"enabled": workload.compute_dtype == "fp16"},
         "zero_optimization": zero,
-        JSON_KEY: plain(chosen.request),
+        JSON_KEY: row(chosen.request, brief=True),
     }

@@ -10,7 +10,7 @@ import shlex
 from planner.dtypes import weight_format
 from planner.errors import UnsupportedError
 from planner.export.chosen import Chosen
-from planner.export.embedded import comment
+from planner.request_text import comment
 
 VLLM_FILE = "serve_vllm.sh"
 SGLANG_FILE = "serve_sglang.sh"

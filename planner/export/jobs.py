@@ -11,9 +11,9 @@ from typing import Any
 from planner.errors import UnsupportedError
 from planner.export import accelerate, engines, trl
 from planner.export.chosen import Chosen
-from planner.export.embedded import comment
 from planner.export.yaml_text import dump
 from planner.request import TrainingWorkload
+from planner.request_text import comment
 
 SKYPILOT_FILE = "task.sky.yaml"
 DSTACK_FILE = "task.dstack.yml"

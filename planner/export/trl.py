@@ -8,9 +8,9 @@ from planner.dtypes import weight_format
 from planner.errors import UnsupportedError
 from planner.export import accelerate
 from planner.export.chosen import Chosen
-from planner.export.embedded import comment
 from planner.export.yaml_text import dump
 from planner.request import TrainingWorkload
+from planner.request_text import comment
 
 FILE = "sft.yaml"
 OPTIMIZERS = {

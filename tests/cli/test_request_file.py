@@ -17,7 +17,8 @@ from planner.request import (
     ServingWorkload,
     TrainingWorkload,
 )
-from tui.request_file import dump, load, parse
+from planner.request_text import comment, document, parse
+from tui.files import read_requests
 
 TRAIN = PlanRequest(
     model="llama-70b",
@@ -31,29 +32,29 @@ SERVE = PlanRequest(model="params:7B", workload=ServingWorkload(gpu_memory_utili
 
 def test_a_file_reads_back_to_equal_requests(tmp_path: Path) -> None:
     path = tmp_path / "request.json"
-    path.write_text(dump((TRAIN, SERVE)))
-    assert load(path) == (TRAIN, SERVE)
+    path.write_text(document((TRAIN, SERVE)))
+    assert read_requests(path) == (TRAIN, SERVE)
 
 
 def edited(**changes: Any) -> str:
-    document = json.loads(dump((TRAIN,)))
-    row = document["requests"][0]
+    file = json.loads(document((TRAIN,)))
+    row = file["requests"][0]
     for path, value in changes.items():
         *holders, name = path.split("__")
         target = row
         for holder in holders:
             target = target[holder]
         target[name] = value
-    return json.dumps(document)
+    return json.dumps(file)
 
 
 @pytest.mark.parametrize(
     ("text", "word"),
     [
-        ("", "not JSON"),
-        ("[" * 100_000, "not JSON"),
-        ("[]", "no requests"),
-        ('{"schema_version": 1, "requests": []}', "no requests"),
+        ("", "no request"),
+        ("[" * 100_000, "no request"),
+        ("[]", "no request"),
+        ('{"schema_version": 1, "requests": []}', "no request"),
         ('{"schema_version": 99, "requests": [{}]}', "version"),
         (edited(task="dance"), "task"),
         (edited(workload__batch_sise=4), "batch_sise"),
@@ -68,14 +69,24 @@ def edited(**changes: Any) -> str:
 )
 def test_a_broken_file_is_refused_by_the_field_that_is_wrong(text: str, word: str) -> None:
     with pytest.raises(RequestError) as caught:
-        parse(text)
+        parse(text, "it")
     assert word in caught.value.message
     assert "\n" not in caught.value.message
 
 
+def test_a_line_in_an_exported_file_is_held_to_the_same(tmp_path: Path) -> None:
+    line = comment(TRAIN)
+    assert parse(f"#!/bin/sh\n{line}\nexec true\n", "it") == (TRAIN,)
+    assert "batch_size" not in line
+    for broken in (line[:-4], line.replace('"method"', '"methods"'), line.replace('"train"', '"dance"')):
+        with pytest.raises(RequestError, match="it") as caught:
+            parse(broken, "it")
+        assert caught.value.hint
+
+
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="absent"):
-        load(tmp_path / "absent.json")
+        read_requests(tmp_path / "absent.json")
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(RequestError, match="not text"):
-        load(tmp_path / "binary")
+        read_requests(tmp_path / "binary")

@@ -97,13 +97,13 @@ def test_an_exported_folder_reads_back(run_plan: RunPlan, tmp_path: Path) -> Non
     first = run_plan("export", "--to", "trl", *JOB[:-2], "--num-gpus", "2", "--out", str(tmp_path / "a"))
     assert first.returncode == 0, first.stderr
     again = run_plan(
-        "export", "--to", "trl", "--from", str(tmp_path / "a" / "sft.yaml"), "--out", str(tmp_path / "b")
+        "export", "--to", "trl", "--request", str(tmp_path / "a" / "sft.yaml"), "--out", str(tmp_path / "b")
     )
     assert again.returncode == 0, again.stderr
     for name in ("sft.yaml", "accelerate.yaml"):
         assert (tmp_path / "a" / name).read_text() == (tmp_path / "b" / name).read_text()
     refused = run_plan(
-        "export", "--to", "trl", "--from", str(tmp_path / "a" / "sft.yaml"), "--out", str(tmp_path / "b")
+        "export", "--to", "trl", "--request", str(tmp_path / "a" / "sft.yaml"), "--out", str(tmp_path / "b")
     )
     assert refused.returncode == 2
     assert "--force" in refused.stderr

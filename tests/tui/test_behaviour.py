@@ -19,7 +19,7 @@ from tui.app.local_gpus import LocalGpu
 from tui.app.screens.main import MainScreen
 from tui.app.widgets.gpu_table import GpuTable
 from tui.app.widgets.knob_list import KnobList
-from tui.request_file import load
+from tui.files import read_requests
 
 
 def main_of(app: PlannerApp) -> MainScreen:
@@ -235,7 +235,7 @@ async def test_a_request_is_saved_and_opened_again(tmp_path: Path) -> None:
         await pilot.press("right", "ctrl+s")
         app.screen.query_one(Input).value = str(kept)
         await pilot.press("enter")
-        assert load(kept) == (app.desk.request,)
+        assert read_requests(kept) == (app.desk.request,)
         wished = app.desk.request
         await choose(pilot, app, "seq")
         await pilot.press("right", "ctrl+o")

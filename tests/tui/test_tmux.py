@@ -17,7 +17,7 @@ from planner.request import TrainingWorkload
 from planner.units import format_gib
 from tests.conftest import RunPlan
 from tests.tui.terminal import Terminal, children_of, is_running
-from tui.request_file import load
+from tui.files import read_requests
 
 pytestmark = pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
 needs_proc = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads child processes from /proc")
@@ -83,7 +83,7 @@ def test_a_session_from_start_to_quit(tmp_path: Path, run_plan: RunPlan) -> None
         assert terminal.until_exit() == 0
 
     assert any("Mistral-7B" in path.read_text() for path in exported.iterdir())
-    (request,) = load(kept)
+    (request,) = read_requests(kept)
     assert request.model == "mistralai/Mistral-7B-v0.3"
     assert isinstance(request.workload, TrainingWorkload)
     assert request.workload.batch_size == 4

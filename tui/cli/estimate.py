@@ -14,6 +14,7 @@ from planner.errors import ExitCode, RequestError
 from planner.plan import Plan, plan_requests
 from tui.cli.options import INT, RequestCommand, Word, request_options
 from tui.cli.output import report_warnings
+from tui.cli.saved_request import reopened, request_file_option
 from tui.files import save
 from tui.request_builder import Asked, build
 
@@ -29,7 +30,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--tier", type=Word(("rule", "analytic", "trace")), default="analytic", help="How deep to go.")
 @click.option("--explain", is_flag=True, help="Every term with its formula, values and source.")
 @click.option("--top", type=INT, help="How many kinds of GPU to show.")
-@click.option("--request", "saved", type=FILE, help="Ask what a request file holds.")
+@request_file_option
 @click.option("--save-request", "save_to", type=FILE, help="Keep the request in a file.")
 @click.option("--report", type=FILE, help="Also write a page to hand on: FILE.html or FILE.md.")
 @click.option("--json", "as_json", is_flag=True, help="The answer as JSON (docs/json-schema.md).")
@@ -53,11 +54,11 @@ def command(
         raise RequestError(f"--report writes .html or .md, not {report.name!r}", hint="--report answer.html")
     if as_json and as_csv:
         raise RequestError("--json and --csv exclude each other", hint="leave one of them out")
-    asked = build(values) if saved is None else _reopened(saved, values)
+    asked = build(values) if saved is None else Asked(requests=reopened(saved, values))
     if save_to is not None:
-        from tui.request_file import dump
+        from planner.request_text import document
 
-        save(save_to, dump(asked.requests))
+        save(save_to, document(asked.requests))
     if top is not None:
         check_range("top", top, 1, MAX_SHOWN)
     shown = top or (TOP if len(asked.requests) == 1 else TOP_OF_OVERVIEW)
@@ -79,16 +80,6 @@ def command(
         write_report(plan, report)
     _write(plan, explain=explain, as_json=as_json, as_csv=as_csv)
     return int(ExitCode.OK if plan.meets_the_wish else ExitCode.DOES_NOT_FIT)
-
-
-def _reopened(saved: Path, values: dict[str, Any]) -> Asked:
-    given = [name for name, value in values.items() if value is not None]
-    if given:
-        flag = f"--{given[0].replace('_', '-')}"
-        raise RequestError(f"--request asks what its file holds, without {flag}", hint="edit the file instead")
-    from tui.request_file import load
-
-    return Asked(requests=load(saved))
 
 
 def write_report(plan: Plan, path: Path) -> None:

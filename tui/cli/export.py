@@ -9,6 +9,7 @@ import click
 
 from planner.errors import RequestError
 from tui.cli.options import RequestCommand, Word, request_options
+from tui.cli.saved_request import reopened_one, request_file_option
 from tui.files import save
 
 TARGETS = ("accelerate", "deepspeed", "trl", "axolotl", "vllm", "sglang", "skypilot", "dstack", "slurm")
@@ -20,14 +21,14 @@ TARGETS = ("accelerate", "deepspeed", "trl", "axolotl", "vllm", "sglang", "skypi
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder to write into; else printed."
 )
-@click.option("--from", "source", type=click.Path(dir_okay=False, path_type=Path), help="A file exported before.")
+@request_file_option
 @click.option("--force", is_flag=True, help="Overwrite files that exist.")
-def command(target: str, out: Path | None, source: Path | None, force: bool, **values: Any) -> int:
-    """Write the configuration that runs a plan; every file carries its request, to be read back by --from."""
-    from planner.export import export, read_request
+def command(target: str, out: Path | None, saved: Path | None, force: bool, **values: Any) -> int:
+    """Write the configuration that runs a plan; every file carries its request, which --request reads back."""
+    from planner.export import export
     from tui.request_builder import build_one
 
-    request = build_one(values) if source is None else read_request(_text(source))
+    request = build_one(values) if saved is None else reopened_one(saved, values)
     files = export(request, target)
     if out is None:
         click.echo("\n".join(f"# ---- {name}\n{text}" for name, text in files.items()).rstrip("\n"))
@@ -43,11 +44,3 @@ def command(target: str, out: Path | None, source: Path | None, force: bool, **v
         save(out / name, text)
         click.echo(str(out / name))
     return 0
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not text"
-        raise RequestError(f"{path} cannot be read: {reason}") from None

@@ -12,8 +12,8 @@ import click
 from planner.errors import EnvironmentProblemError, RequestError
 from planner.request import PlanRequest
 from tui.cli.options import INT, RequestCommand, request_options
+from tui.cli.saved_request import reopened_one, request_file_option
 from tui.request_builder import build_one
-from tui.request_file import load
 
 DEFAULT_MODEL = "meta-llama/Llama-3.1-8B"
 DEFAULT_PORT = 8000
@@ -23,7 +23,7 @@ WEB_DRIVER = "web_driver"
 
 @click.command(cls=RequestCommand)
 @request_options
-@click.option("--request", "saved", type=click.Path(dir_okay=False, path_type=Path), help="Reopen a request file.")
+@request_file_option
 @click.option("--web", is_flag=True, help="Serve the app to a browser on this machine.")
 @click.option("--host", default="127.0.0.1", help="With --web: the address to listen on.")
 @click.option("--port", type=INT, default=DEFAULT_PORT, help="With --web: the port to listen on.")
@@ -47,7 +47,7 @@ def command(saved: Path | None, web: bool, host: str, port: int, **values: Any) 
 
 def _start(saved: Path | None, values: dict[str, Any]) -> PlanRequest:
     if saved is not None:
-        return load(saved)[0]
+        return reopened_one(saved, values)
     if values.get("model") is None:
         values = {**values, "model": DEFAULT_MODEL}
     return build_one(values)

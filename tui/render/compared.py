@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 
+from planner.jsonable import jsonable
 from planner.units import format_bytes, format_gib
 from tui.comparison import AnswerEstimate, AnswerFit, Comparison, Pair, Row
 from tui.render.columns import columns
-from tui.values import plain
 
 SCHEMA_VERSION = 1
 
@@ -23,7 +23,7 @@ def render_text(comparison: Comparison) -> str:
 
 
 def render_json(comparison: Comparison) -> str:
-    return json.dumps({"schema_version": SCHEMA_VERSION, **plain(comparison)}, indent=2, ensure_ascii=False)
+    return json.dumps({"schema_version": SCHEMA_VERSION, **jsonable(comparison)}, indent=2, ensure_ascii=False)
 
 
 def _heading(first: AnswerEstimate, second: AnswerEstimate) -> str:

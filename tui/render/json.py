@@ -6,13 +6,13 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from planner.fit import Fit
+from planner.jsonable import jsonable
 from planner.memory.breakdown import MemoryTerm
 from planner.memory.estimate import Estimate
 from planner.plan import Plan
 from planner.rental import age_days
 from tui.command_line import command_text
 from tui.render import speed
-from tui.values import plain
 
 if TYPE_CHECKING:
     from planner.plan import Remedy
@@ -31,7 +31,7 @@ def document(plan: Plan) -> dict[str, Any]:
         "request": {
             "model": plan.requests[0].model,
             "questions": [
-                {"task": request.task, "command": command_text(request), **plain(request)}
+                {"task": request.task, "command": command_text(request), **jsonable(request)}
                 for request in plan.requests
             ],
         },
@@ -101,7 +101,7 @@ def _term(term: MemoryTerm) -> dict[str, Any]:
         "low_bytes": term.size_bytes if term.low_bytes is None else term.low_bytes,
         "high_bytes": term.size_bytes if term.high_bytes is None else term.high_bytes,
         "formula": term.formula,
-        "inputs": plain(term.inputs),
+        "inputs": jsonable(term.inputs),
         "counts_in": term.counts_in.value,
         "source": {"title": term.source.title, "url": term.source.url},
     }
@@ -116,7 +116,7 @@ def _fit(fit: Fit) -> dict[str, Any]:
         "gpu": fit.gpu.name,
         "gpu_id": fit.gpu.id,
         "num_gpus": fit.num_gpus,
-        "parallelism": plain(fit.parallelism),
+        "parallelism": jsonable(fit.parallelism),
         "verdict": fit.verdict.value,
         "memory_bytes": fit.gpu.memory_bytes,
         "low_bytes": fit.estimate.low_bytes,

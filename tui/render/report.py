@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from planner.citation import Citation
 from planner.fit import Fit
+from planner.jsonable import jsonable
 from planner.memory.estimate import Estimate
 from planner.plan import Plan
 from planner.quantity import Tier
@@ -16,7 +17,6 @@ from planner.request import PlanRequest
 from planner.units import format_bytes, format_gb, format_gib
 from tui.command_line import command_text
 from tui.render import sheet, speed
-from tui.values import plain
 
 SIZE_COLUMNS = ("GPUs", "verdict", "each needs (low to high)", "of", "free")
 RENTAL_COLUMNS = ("USD/h", "rented from", "price of", "source")
@@ -130,7 +130,7 @@ def _assumptions(request: PlanRequest) -> Table:
 
 
 def _value(value: object) -> str:
-    shown = plain(value)
+    shown = jsonable(value)
     if isinstance(shown, dict):
         return ", ".join(f"{name} {item}" for name, item in shown.items() if item is not None)
     if isinstance(shown, list):

@@ -6,10 +6,10 @@ import json
 from typing import Any
 
 from hardware_db.gpu import Gpu
+from planner.jsonable import jsonable
 from planner.memory.estimate import Estimate
 from planner.units import GIB, format_bytes, format_count, format_gib
 from tui.render.columns import columns
-from tui.values import plain
 from validate.trace.oracle import Verdict
 from validate.trace.run import TraceResult
 
@@ -106,9 +106,9 @@ def document(result: TraceResult, estimates: tuple[Estimate, ...]) -> dict[str, 
             }
             for each in estimates
         ],
-        "default": plain(default),
-        "expandable": plain(result.expandable),
-        "live_at_peak": [plain(group) for group in result.live_at_peak()],
+        "default": jsonable(default),
+        "expandable": jsonable(result.expandable),
+        "live_at_peak": [jsonable(group) for group in result.live_at_peak()],
     }
 
 

@@ -13,9 +13,9 @@ from textual.widgets import Input, Label
 
 from planner.errors import PlannerError, RequestError
 from planner.request import PlanRequest
+from planner.request_text import document
 from tui.app.widgets.line import Line
-from tui.files import save
-from tui.request_file import dump, load
+from tui.files import read_requests, save
 
 DEFAULT_NAME = "request.json"
 
@@ -49,10 +49,10 @@ class FileScreen(ModalScreen[PlanRequest | None]):
         try:
             path = path_of(event.value)
             if self.to_save is not None:
-                save(path, dump((self.to_save,)))
+                save(path, document((self.to_save,)))
                 self.app.notify(str(path), title="Saved")
                 self.dismiss(None)
             else:
-                self.dismiss(load(path)[0])
+                self.dismiss(read_requests(path)[0])
         except PlannerError as error:
             self.query_one("#file-reason", Label).update(error.message)
