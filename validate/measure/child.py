@@ -36,9 +36,12 @@ def main(spec_path: str, report_path: str) -> int:
     """Run the specification; 0 done, 1 failed with an ``error`` event."""
     from pydantic import TypeAdapter
 
-    rank = int(os.environ.get("RANK", "0"))
-    report = Report(Path(f"{report_path}.{rank}"))
     spec = TypeAdapter(RunSpec).validate_json(Path(spec_path).read_bytes())
+    if spec.device == "cpu" and spec.runner == "accelerate" and "RANK" not in os.environ:
+        from validate.measure.ranks import run_ranks
+
+        return run_ranks(spec.parallelism.num_gpus, spec_path, report_path)
+    report = Report(Path(f"{report_path}.{os.environ.get('RANK', '0')}"))
     try:
         _run(spec, report)
     except MemoryError as error:

@@ -85,20 +85,9 @@ def run_probes(device: str, timeout_s: float = 300.0) -> dict[str, Any]:
 
 def _command(spec: RunSpec, spec_path: Path, report_path: Path) -> list[str]:
     module = ["-m", "validate.measure.child", str(spec_path), str(report_path)]
-    if spec.runner != "accelerate":
+    if spec.runner != "accelerate" or spec.device == "cpu":  # on a CPU the child starts its ranks itself
         return [sys.executable, *module]
     processes = str(spec.parallelism.num_gpus)
-    if spec.device == "cpu":
-        # accelerate starts several CPU processes through MPI only; torchrun is what it wraps on GPUs.
-        return [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            "--nproc-per-node",
-            processes,
-            *module,
-        ]
     launch = [
         sys.executable,
         "-m",
@@ -107,6 +96,8 @@ def _command(spec: RunSpec, spec_path: Path, report_path: Path) -> list[str]:
         processes,
         "--num_machines",
         "1",
+        "--main_process_port",
+        "0",
     ]
     several = ["--multi_gpu"] if spec.parallelism.num_gpus > 1 else []
     return [*launch, *several, "--mixed_precision", "no", "--dynamo_backend", "no", *module]

@@ -1,7 +1,8 @@
 """Records the birth and death of every tensor storage while a program runs.
 
 The tracer is a ``TorchDispatchMode``. Entered inside a ``FakeTensorMode`` it sees a run that computes nothing;
-entered alone it sees real CPU tensors, and the two logs must agree.
+entered alone it sees real CPU tensors, and the two logs must agree. A storage that is resized in place, as FSDP2
+frees and fetches whole parameters, is recorded as a release and a new allocation.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -18,6 +20,15 @@ from torch.utils._pytree import tree_leaves
 from validate.trace.events import HOST, EventLog
 
 UNKNOWN = ""
+
+
+@dataclass(slots=True)
+class _Storage:
+    """A storage that lives, and the allocation that holds its bytes now."""
+
+    reference: weakref.ref[Any]
+    number: int
+    size_bytes: int
 
 
 class DevicePolicy(Protocol):
@@ -39,7 +50,8 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.log = EventLog()
         self._policy = policy
-        self._numbers: dict[int, tuple[weakref.ref[Any], int]] = {}
+        self._numbers: dict[int, _Storage] = {}
+        self._resize: Any = None
         self._op_names: dict[Any, int] = {}
         self._unknown = self.log.name(UNKNOWN)
         self._module = self._unknown
@@ -53,7 +65,21 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """The run is over: what is torn down afterwards is not part of it."""
         self._over = True
 
+    def __enter__(self) -> Any:
+        original, tracer = torch.UntypedStorage.resize_, self
+
+        def resize_(storage: Any, size_bytes: int) -> Any:
+            result = original(storage, size_bytes)
+            tracer._follow(storage)
+            return result
+
+        # Storages are resized below the dispatcher, where no mode sees it.
+        self._resize = original
+        torch.UntypedStorage.resize_ = resize_  # type: ignore[method-assign, assignment]
+        return super().__enter__()  # type: ignore[no-untyped-call]
+
     def __exit__(self, *exception: Any) -> None:
+        torch.UntypedStorage.resize_ = self._resize  # type: ignore[method-assign]
         self.finish()
         super().__exit__(*exception)  # type: ignore[no-untyped-call]
 
@@ -74,11 +100,9 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         index = self.log.name(category)
         for tensor in tensors:
             for storage in _storages(tensor):
-                entry = self._numbers.get(id(storage))
-                if entry is None or entry[0]() is not storage:
-                    continue
-                if self.log.categories[entry[1]] == self._unknown or category == HOST:
-                    self.log.categories[entry[1]] = index
+                entry = self._known(storage)
+                if entry is not None and (self.log.categories[entry.number] == self._unknown or category == HOST):
+                    self.log.categories[entry.number] = index
 
     def adopt(self, tensors: Sequence[torch.Tensor], category: str, op: str) -> None:
         """Record storages that were made before the tracer was entered, as if copied to the device now."""
@@ -146,20 +170,40 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _record(self, tensor: torch.Tensor, op: int, module: int) -> None:
         for storage in _storages(tensor):
-            key = id(storage)
+            known = self._known(storage)
+            if known is None:
+                self._begin(storage, op, module)
+            elif known.size_bytes != storage.nbytes():
+                self._resized(storage, known, op, module)
+
+    def _begin(self, storage: Any, op: int, module: int) -> None:
+        key, size_bytes = id(storage), storage.nbytes()
+
+        def gone(reference: Any) -> None:
             entry = self._numbers.get(key)
-            if entry is not None and entry[0]() is storage:
-                continue
-            number = self.log.alloc(storage.nbytes(), op, module, self._default_category)
-
-            def gone(_ref: Any, key: int = key, number: int = number) -> None:
-                entry = self._numbers.get(key)
-                if entry is not None and entry[1] == number:
-                    del self._numbers[key]
+            if entry is not None and entry.reference is reference:
+                del self._numbers[key]
                 if not self._over:
-                    self.log.free(number)
+                    self.log.free(entry.number)
 
-            self._numbers[key] = (weakref.ref(storage, gone), number)
+        number = self.log.alloc(size_bytes, op, module, self._default_category)
+        self._numbers[key] = _Storage(weakref.ref(storage, gone), number, size_bytes)
+
+    def _known(self, storage: Any) -> _Storage | None:
+        entry = self._numbers.get(id(storage))
+        return entry if entry is not None and entry.reference() is storage else None
+
+    def _follow(self, storage: Any) -> None:
+        known = self._known(storage)
+        if known is not None and known.size_bytes != storage.nbytes() and not self._over:
+            self._resized(storage, known, self.log.name("resize_"), self._module)
+
+    def _resized(self, storage: Any, known: _Storage, op: int, module: int) -> None:
+        """Resizing takes the new bytes, copies, and releases the old ones; FSDP2 resizes from or to nothing."""
+        old = known.number
+        known.size_bytes = storage.nbytes()
+        known.number = self.log.alloc(known.size_bytes, op, module, self.log.categories[old])
+        self.log.free(old)
 
     def _record_temporaries(self, sizes: Sequence[int], op: int) -> None:
         category = self.log.name("workspace") if sizes else self._unknown
