@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,8 @@ def main(spec_path: str, report_path: str) -> int:
     if spec.device == "cpu" and spec.runner == "accelerate" and "RANK" not in os.environ:
         from validate.measure.ranks import run_ranks
 
-        return run_ranks(spec.parallelism.num_gpus, spec_path, report_path)
+        program = partial(main, spec_path, report_path)
+        return run_ranks(spec.parallelism.num_gpus, program, Path(f"{spec_path}.meeting"))
     report = Report(Path(f"{report_path}.{os.environ.get('RANK', '0')}"))
     try:
         _run(spec, report)

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 
-def run_ranks(num_ranks: int, spec_path: str, report_path: str) -> int:
-    """Run ``validate.measure.child`` once per rank; the exit status of the first that fails, else 0.
+def run_ranks(num_ranks: int, program: Callable[[], int], meeting: Path) -> int:
+    """Run ``program`` in ``num_ranks`` processes that meet in the file ``meeting``; 0 where all of them return 0.
 
-    Where a signal ended a rank, this process ends by the same one.
+    Else the exit status of the first that fails. Where a signal ended it, this process ends by the same one.
     """
     from torch.multiprocessing.spawn import ProcessExitedException, spawn
 
     try:
-        spawn(_rank, args=(num_ranks, spec_path, report_path), nprocs=num_ranks)  # type: ignore[no-untyped-call]
+        spawn(_rank, args=(num_ranks, program, meeting), nprocs=num_ranks)  # type: ignore[no-untyped-call]
     except ProcessExitedException as error:
         if error.exit_code < 0:
             os.kill(os.getpid(), -error.exit_code)
@@ -25,15 +27,13 @@ def run_ranks(num_ranks: int, spec_path: str, report_path: str) -> int:
     return 0
 
 
-def _rank(rank: int, num_ranks: int, spec_path: str, report_path: str) -> None:
+def _rank(rank: int, num_ranks: int, program: Callable[[], int], meeting: Path) -> None:
     import torch.distributed as dist
-
-    from validate.measure.child import main
 
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": num_ranks, "LOCAL_WORLD_SIZE": num_ranks}
     os.environ.update({name: str(value) for name, value in place.items()})
-    dist.init_process_group("gloo", init_method=f"file://{spec_path}.meeting", rank=rank, world_size=num_ranks)
-    code = main(spec_path, report_path)
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=num_ranks)
+    code = program()
     if code == 0:
         # A rank that left while another still talks to it would end that one with an error.
         dist.barrier()

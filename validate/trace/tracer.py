@@ -228,6 +228,8 @@ def _storages(tensor: torch.Tensor) -> Iterator[Any]:
     flatten: Callable[[], tuple[list[str], Any]] | None = getattr(tensor, "__tensor_flatten__", None)
     if flatten is not None:
         for name in flatten()[0]:
-            yield from _storages(getattr(tensor, name))
+            part = getattr(tensor, name)
+            if isinstance(part, torch.Tensor):  # a DTensor also names its mesh
+                yield from _storages(part)
     elif tensor.layout is torch.strided and tensor.device.type != "meta":
         yield tensor.untyped_storage()
