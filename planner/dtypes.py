@@ -241,15 +241,19 @@ def weight_format(name: str, *, group_size: int | None = None) -> WeightFormat:
     return replace(found, name=f"{key}-g{size or 'ch'}", group_size=size)
 
 
-_ELEMENT_BYTES = {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2, "fp8": 1, "fp8_e5m2": 1, "int8": 1}
+ELEMENT_BYTES = {
+    "fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2, "fp8": 1, "fp8_e5m2": 1,
+    "int64": 8, "int32": 4, "int8": 1, "bool": 1,
+}  # fmt: skip
+"""Bytes of one element of a tensor, by the names used here; ``element_bytes`` takes aliases too."""
 
 
 def element_bytes(dtype: str) -> int:
     """Bytes of one element of a plain dtype such as "bf16"."""
-    size = _ELEMENT_BYTES.get(_ALIASES.get(dtype.lower(), dtype.lower()))
+    size = ELEMENT_BYTES.get(_ALIASES.get(dtype.lower(), dtype.lower()))
     if size is None:
         raise UnknownNameError(
-            f"there is no plain dtype {dtype[:40]!r}", hint=f"known: {', '.join(_ELEMENT_BYTES)}"
+            f"there is no plain dtype {dtype[:40]!r}", hint=f"known: {', '.join(ELEMENT_BYTES)}"
         )
     return size
 

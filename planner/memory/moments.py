@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from planner.citation import Citation
+from planner.dtypes import ELEMENT_BYTES
 from planner.memory.blocks.operators import AUTOGRAD
 from planner.memory.blocks.setting import Setting
 from planner.memory.breakdown import MemoryTerm
@@ -17,7 +18,6 @@ from planner.memory.passes import evaluation_terms, forward_only_bytes, generati
 from planner.memory.resident import Resident
 from planner.memory.sharding import Shares, Units, gathered_term, reduction_term
 from planner.memory.step import StepMemory
-from planner.memory.tape import ELEMENT_BYTES
 from planner.memory.terms.objectives import Objective
 from planner.memory.terms.optimizer import optimizer_step_term
 from planner.memory.versions import year

@@ -8,12 +8,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from planner.citation import Citation
+from planner.dtypes import ELEMENT_BYTES
 from planner.memory.blocks.setting import Setting
 from planner.memory.breakdown import MemoryTerm
 from planner.memory.frameworks import FrameworkTraits
 from planner.memory.ops import Int, ceil_div, maximum, minimum
 from planner.memory.step import block_program
-from planner.memory.tape import ELEMENT_BYTES, Tape
+from planner.memory.tape import Tape
+from planner.memory.tape_memory import memory_of
 from planner.memory.terms.kv_cache import CachePolicy, cache_size
 from planner.model.architecture import ModelArchitecture
 from planner.request import EvaluationSpec, TrainingWorkload
@@ -39,7 +41,7 @@ def forward_only_bytes(
         tape = Tape()
         x = tape.input("hidden states", bare.tokens * width, bare.stream_dtype, needs_grad=False)
         output = block_program(architecture, traits)(tape, x, group, architecture, bare)
-        widest = maximum(widest, tape.run(output, output_gradient=False).forward_peak_bytes)
+        widest = maximum(widest, memory_of(tape, output, output_gradient=False).forward_peak_bytes)
     element = ELEMENT_BYTES[bare.compute_dtype] + ELEMENT_BYTES["fp32"]
     logits = ceil_div(logit_rows * architecture.vocab_size * element, setting.tp)
     return maximum(widest, logits + bare.tokens * width * ELEMENT_BYTES[bare.norm_dtype])

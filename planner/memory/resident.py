@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from hardware_db.gpu import Gpu
 from planner.citation import Citation
-from planner.dtypes import WeightFormat
+from planner.dtypes import ELEMENT_BYTES, WeightFormat
 from planner.memory.blocks.operators import AUTOGRAD
 from planner.memory.blocks.setting import Setting
 from planner.memory.breakdown import MemoryTerm
@@ -15,7 +15,6 @@ from planner.memory.ops import Int, ceil_div, where
 from planner.memory.runtime import workspace_term
 from planner.memory.settings import adapter_dtype
 from planner.memory.sharding import Shares, bucket_term
-from planner.memory.tape import ELEMENT_BYTES
 from planner.memory.terms.adapters import Trained, adapter_terms
 from planner.memory.terms.objectives import frozen_copies, objective_rule
 from planner.memory.terms.optimizer import (

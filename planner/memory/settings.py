@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from hardware_db.gpu import Gpu
-from planner.dtypes import WeightFormat, weight_format
+from planner.dtypes import ELEMENT_BYTES, WeightFormat, weight_format
 from planner.memory.blocks.quirks import quirks
 from planner.memory.blocks.setting import AdapterBranch, AttentionKernel, Setting
 from planner.memory.frameworks import FrameworkTraits
 from planner.memory.ops import Int, ceil_div
 from planner.memory.sharding import Shares
-from planner.memory.tape import ELEMENT_BYTES
 from planner.memory.terms.adapters import LOW_RANK, is_target
 from planner.memory.versions import dequantises_to_fp16, peft_follows_base, saves_quantised_inputs, year
 from planner.model.architecture import (

@@ -8,10 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from planner.citation import Citation
-from planner.dtypes import WeightFormat
+from planner.dtypes import ELEMENT_BYTES, WeightFormat
 from planner.memory.breakdown import MemoryTerm
 from planner.memory.ops import Int, ceil_div, minimum, where
-from planner.memory.tape import ELEMENT_BYTES
 from planner.model.architecture import ModelArchitecture
 from planner.request import Parallelism
 

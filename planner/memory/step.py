@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from planner.dtypes import ELEMENT_BYTES
 from planner.memory.blocks.decoder import transformer_block
 from planner.memory.blocks.encoder import encoder_block
 from planner.memory.blocks.litgpt import FIRST_ADAPTED_LAYER, PROMPT_TOKENS, litgpt_block
@@ -17,7 +18,8 @@ from planner.memory.blocks.tail import Tail, tail
 from planner.memory.frameworks import FrameworkTraits, LossKernel
 from planner.memory.ops import Int, ceil_div, maximum, minimum
 from planner.memory.sharding import Shares
-from planner.memory.tape import ELEMENT_BYTES, Tape, TapeMemory, Tensor
+from planner.memory.tape import Tape, Tensor
+from planner.memory.tape_memory import TapeMemory, memory_of
 from planner.memory.terms.objectives import Objective, objective_rule
 from planner.memory.versions import before_cut_cross_entropy
 from planner.model.architecture import (
@@ -188,7 +190,7 @@ def _run_block(
     output = block_program(architecture, traits)(tape, x, group, architecture, setting)
     return BlockRun(
         count=count,
-        memory=tape.run(output),
+        memory=memory_of(tape, output),
         checkpointing=workload.gradient_checkpointing,
         input_bytes=setting.tokens * width * ELEMENT_BYTES[setting.stream_dtype],
     )

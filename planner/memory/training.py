@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hardware_db.gpu import Gpu
-from planner.dtypes import weight_format
+from planner.dtypes import ELEMENT_BYTES, weight_format
 from planner.errors import UnsupportedError
 from planner.memory.blocks.litgpt import litgpt_view
 from planner.memory.breakdown import MemoryBreakdown, MemoryTerm, PhaseBreakdown
@@ -17,7 +17,6 @@ from planner.memory.runtime import context_terms, slack_term
 from planner.memory.settings import build_setting
 from planner.memory.sharding import shares, units
 from planner.memory.step import run_step
-from planner.memory.tape import ELEMENT_BYTES
 from planner.memory.terms.adapters import Trained, trained, with_whole_ends
 from planner.memory.terms.objectives import Objective, objective_rule, with_objective
 from planner.model.architecture import ModelArchitecture

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from planner.citation import Citation
+from planner.dtypes import ELEMENT_BYTES
 from planner.memory.blocks.operators import Weight, add, cast, dropout, linear, mul, scale
 from planner.memory.blocks.setting import Setting
 from planner.memory.ops import Int
-from planner.memory.tape import ELEMENT_BYTES, Tape, Tensor
+from planner.memory.tape import Tape, Tensor
 from planner.model.architecture import Linear
 
 PEFT_LORA = Citation(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from planner.citation import Citation
+from planner.dtypes import ELEMENT_BYTES
 from planner.errors import UnsupportedError
 from planner.memory.blocks.adapted import adapted_linear, scale_shift
 from planner.memory.blocks.decoder import mlp, norm
@@ -28,7 +29,7 @@ from planner.memory.blocks.operators import (
 from planner.memory.blocks.quirks import quirks
 from planner.memory.blocks.setting import Setting
 from planner.memory.ops import Int
-from planner.memory.tape import ELEMENT_BYTES, Tape, Tensor
+from planner.memory.tape import Tape, Tensor
 from planner.model.architecture import (
     DenseMlp,
     GroupedQueryAttention,

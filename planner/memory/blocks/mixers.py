@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from planner.citation import Citation
+from planner.dtypes import ELEMENT_BYTES
 from planner.memory.blocks.adapted import adapted_linear
 from planner.memory.blocks.operators import (
     activation,
@@ -16,7 +17,7 @@ from planner.memory.blocks.operators import (
     rotary,
 )
 from planner.memory.blocks.setting import Setting
-from planner.memory.tape import ELEMENT_BYTES, Tape, Tensor
+from planner.memory.tape import Tape, Tensor
 from planner.model.architecture import LatentAttention, LayerGroup, Linear, RecurrentMixer
 
 LATENT = Citation(

@@ -10,8 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from planner.citation import Citation
+from planner.dtypes import ELEMENT_BYTES
 from planner.memory.ops import Int, round_up
-from planner.memory.tape import ELEMENT_BYTES, Tape, Tensor
+from planner.memory.tape import Tape, Tensor
 
 AUTOGRAD = Citation(
     title="PyTorch: derivative formulas and the tensors they save",

@@ -8,12 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from planner.citation import Citation
+from planner.dtypes import ELEMENT_BYTES
 from planner.memory.blocks.decoder import norm
 from planner.memory.blocks.operators import Weight, cast, linear, scale
 from planner.memory.blocks.setting import Setting
 from planner.memory.frameworks import LossKernel
 from planner.memory.ops import Int, ceil_div, minimum, where
-from planner.memory.tape import ELEMENT_BYTES, Tape, TapeMemory, Tensor
+from planner.memory.tape import Tape, Tensor
+from planner.memory.tape_memory import TapeMemory, memory_of
 from planner.model.architecture import ModelArchitecture
 
 CAUSAL_LM_LOSS = Citation(
@@ -106,7 +108,7 @@ def tail(
         tape.hold(scores)
     log_probabilities = tape.op("log-softmax", (scores,), scores.elements, scores.dtype, saves_output=True)
     loss = tape.op("loss", (log_probabilities,), 1, "fp32", saves=(log_probabilities,))
-    memory = tape.run(loss)
+    memory = memory_of(tape, loss)
     return Tail(
         memory=memory,
         forward_peak_bytes=memory.forward_peak_bytes,
@@ -121,7 +123,7 @@ def tail(
 def _in_place(tape: Tape, logits: Tensor) -> Tail:
     """A kernel that keeps the logits and writes their gradient over them; fp32 statistics per row are small."""
     loss = tape.op("loss", (logits,), 1, "fp32", saves=(logits,), backward_in_runs=True)
-    memory = tape.run(loss)
+    memory = memory_of(tape, loss)
     return Tail(
         memory=memory,
         forward_peak_bytes=memory.forward_peak_bytes,
@@ -142,7 +144,7 @@ def _split_head(tape: Tape, logits: Tensor, setting: Setting, tokens: Int) -> Ta
     rows = minimum(setting.batch * SPLIT_HEAD_ROWS, tokens)
     logits = cast(tape, logits, "fp32", name="logits in fp32")
     tape.hold(logits)
-    forward = tape.run(logits, output_gradient=False).forward_peak_bytes
+    forward = memory_of(tape, logits, output_gradient=False).forward_peak_bytes
     run_bytes = logits.size_bytes // tokens * rows
     loss = tape.op(
         "log-softmax",
@@ -154,7 +156,7 @@ def _split_head(tape: Tape, logits: Tensor, setting: Setting, tokens: Int) -> Ta
         backward_scratch_bytes=2 * run_bytes,
     )
     return Tail(
-        memory=tape.run(loss),
+        memory=memory_of(tape, loss),
         forward_peak_bytes=forward,
         logits_bytes=logits.size_bytes,
         formula="T × V × 4 (log-softmax saved for its gradient, released run by run)",
@@ -184,7 +186,7 @@ def _chunked(tape: Tape, hidden: Tensor, weight: Weight, tokens: Int, vocabulary
         trainable=weight.trainable,
         weight_gradient_bytes=gradient,
     )
-    memory = tape.run(loss)
+    memory = memory_of(tape, loss)
     return Tail(
         memory=memory,
         forward_peak_bytes=memory.forward_peak_bytes,

@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from planner.citation import Citation
+from planner.dtypes import ELEMENT_BYTES
 from planner.errors import UnsupportedError
 from planner.memory.breakdown import MemoryTerm
 from planner.memory.ops import Int
-from planner.memory.tape import ELEMENT_BYTES
 from planner.model.architecture import GroupedQueryAttention, LayerGroup, Linear, ModelArchitecture
 from planner.request import AdapterSpec, TrainingWorkload
 

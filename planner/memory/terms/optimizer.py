@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from planner.citation import Citation
+from planner.dtypes import ELEMENT_BYTES
 from planner.errors import UnsupportedError
 from planner.memory.breakdown import MemoryTerm
 from planner.memory.ops import Int, ceil_div
-from planner.memory.tape import ELEMENT_BYTES
 
 _ADAM = Citation(
     title="torch.optim: Adam keeps two states in the parameter's dtype; foreach makes one list-wide temporary",
