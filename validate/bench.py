@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,13 +86,22 @@ def run_bench(
     strong: bool = False,
     by: str = "family",
     within_resolution: bool = False,
+    families: Collection[str] = (),
+    predictor: Callable[[Case], Prediction] | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> BenchResult:
-    """Predict and score ``cases``: only core ones, or without the weak, where asked."""
-    chosen = [case for case in cases if (case.core or not core) and not (strong and case.weak)]
+    """Predict and score ``cases``: only core ones, without the weak, or of some families, where asked.
+
+    ``predictor`` takes the place of ``predict``, as a recording does.
+    """
+    chosen = [
+        case
+        for case in cases
+        if (case.core or not core) and not (strong and case.weak) and (not families or case.family in families)
+    ]
     rows: list[Scored] = []
     for case in chosen:
-        prediction = predict(case, tier)
+        prediction = predictor(case) if predictor else predict(case, tier)
         rows.append(
             Scored(case=case, prediction=prediction, error=relative_error(case, prediction, within_resolution))
         )
@@ -109,13 +118,13 @@ def run_bench(
     return BenchResult(tier=tier, rows=tuple(rows), groups=scores, totals=tuple(totals))
 
 
-def predict(case: Case, tier: Tier) -> Prediction:
-    """The prediction of one case, or why there is none."""
+def predict(case: Case, tier: Tier, *, timeout_s: float | None = None) -> Prediction:
+    """The prediction of one case, or why there is none; ``timeout_s`` bounds a trace."""
     try:
         if case.is_memory:
             from validate.memory_cases import predict_memory
 
-            return predict_memory(case, tier)
+            return predict_memory(case, tier, timeout_s=timeout_s)
         speed_cases: Any = importlib.import_module("validate.speed_cases")
         answer: Prediction = speed_cases.predict_speed(case)
         return answer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from pydantic import ValidationError
@@ -31,6 +32,7 @@ _PEAKS = {
     "device_used_peak": Quantity.DEVICE,
 }
 _POOLS = ("weights", "kv_cache_bytes", "kv_cache_tokens", "activation_peak", "non_torch", "cuda_graphs")
+_PHASES = {"init": ("load",), "decode": ("decode", "serve")}
 _CHECKPOINTING = {"selective-op": "selective", "unsloth-offload": "offload", "full": "full"}
 _ATTENTION = {"unsloth (xformers/FA2)": "flash-attention-2"}
 _METHODS = {
@@ -61,12 +63,17 @@ class MemoryCase:
     """Devices the measured number sums over."""
 
 
-def predict_memory(case: Case, tier: Tier = Tier.ANALYTIC) -> Prediction:
-    """The case's quantity in its own unit, with the interval. Raises PlannerError where it is not supported."""
+def predict_memory(case: Case, tier: Tier = Tier.ANALYTIC, *, timeout_s: float | None = None) -> Prediction:
+    """The case's quantity in its own unit, with the interval. Raises PlannerError where it is not supported.
+
+    ``timeout_s`` bounds a trace.
+    """
     memory_case = express(case)
     if case.measured.quantity in _POOLS:
+        if tier is Tier.TRACE:
+            raise UnsupportedError("a line of an engine's start-up log is not traced")
         return _pool(case, memory_case)
-    estimate = _estimate(memory_case, _PEAKS[case.measured.quantity], case.measured.phase, tier)
+    estimate = _estimate(memory_case, _PEAKS[case.measured.quantity], case.measured.phase, tier, timeout_s)
     times = memory_case.num_devices
     return Prediction(
         id=case.id,
@@ -98,12 +105,14 @@ def _pool(case: Case, memory_case: MemoryCase) -> Prediction:
     return Prediction(id=case.id, predicted=answer.expected, low=answer.low, high=answer.high)
 
 
-def _estimate(memory_case: MemoryCase, quantity: Quantity, phase: str | None, tier: Tier) -> Estimate:
+def _estimate(
+    memory_case: MemoryCase, quantity: Quantity, phase: str | None, tier: Tier, timeout_s: float | None
+) -> Estimate:
     from planner import calibration
     from planner.memory import engine
 
     if tier is Tier.TRACE:
-        estimate = _traced(memory_case, quantity, phase)
+        estimate = _traced(memory_case, quantity, phase, timeout_s)
     else:
         estimate = engine.estimate(
             memory_case.architecture,
@@ -116,15 +125,20 @@ def _estimate(memory_case: MemoryCase, quantity: Quantity, phase: str | None, ti
     return calibration.load().apply(estimate, memory_case.request, memory_case.gpu)
 
 
+def _measured_in(phase: str | None) -> Callable[[str], bool] | None:
+    """Which phases of ours were measured: loading, decoding, training without evaluation; None: all."""
+    if phase not in ("init", "decode", "train"):
+        return None
+    names = _PHASES.get(phase)
+    return (lambda name: name in names) if names else (lambda name: not name.startswith("eval"))
+
+
 def _of_phase(estimate: Estimate, phase: str | None) -> Estimate:
-    """The estimate of the phases that were measured: loading, decoding, training without evaluation, or all."""
-    breakdown = estimate.breakdown
-    if breakdown is None or phase not in ("init", "decode", "train"):
+    """The estimate of the phases that were measured."""
+    breakdown, measured = estimate.breakdown, _measured_in(phase)
+    if breakdown is None or measured is None:
         return estimate
-    names = {"init": ("load",), "decode": ("decode", "serve")}.get(phase)
-    kept = tuple(
-        each for each in breakdown.phases if (each.phase in names if names else not each.phase.startswith("eval"))
-    )
+    kept = tuple(each for each in breakdown.phases if measured(each.phase))
     if not kept:
         raise UnsupportedError(f"no phase {phase!r} is predicted for this request")
     breakdown = replace(breakdown, phases=kept)
@@ -135,13 +149,13 @@ def _of_phase(estimate: Estimate, phase: str | None) -> Estimate:
     )
 
 
-def _traced(memory_case: MemoryCase, quantity: Quantity, phase: str | None) -> Estimate:
-    from validate.trace.estimate import predict
+def _traced(memory_case: MemoryCase, quantity: Quantity, phase: str | None, timeout_s: float | None) -> Estimate:
+    from validate.trace.estimate import estimate_of
+    from validate.trace.run import TIMEOUT_S, trace
 
-    if phase not in (None, "run", "train", "train+eval"):
-        raise UnsupportedError(f"the trace answers for whole runs, not for phase {phase!r}")
     request = replace(memory_case.request, parallelism=memory_case.parallelism)
-    return predict(request, quantity, memory_case.gpu)
+    result = trace(request, gpu=memory_case.gpu, timeout_s=timeout_s or TIMEOUT_S)
+    return estimate_of(result, request, quantity, memory_case.gpu, measured_in=_measured_in(phase))
 
 
 def express(case: Case) -> MemoryCase:

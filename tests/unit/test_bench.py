@@ -11,6 +11,7 @@ from planner.errors import RequestError
 from planner.quantity import Tier
 from validate.bench import Scored, quantile, relative_error, run_bench, score
 from validate.cases import Case, Prediction, read_cases
+from validate.recorded import LEFT_FOR_LATER, Recording
 
 SERVE = {
     "id": "one",
@@ -160,3 +161,31 @@ def test_an_optimizer_in_the_backward_pass_never_holds_all_gradients() -> None:
     assert after is not None
     # 1,235,814,400 parameters in bf16, less the gradient of the embedding table alone
     assert before - after == pytest.approx(2 * (1_235_814_400 - 128_256 * 2048), rel=0.25)
+
+
+def test_a_recording_is_gone_on_with_and_asks_nothing_twice(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def predict(each: Case) -> Prediction:
+        asked.append(each.id)
+        return Prediction(id=each.id, predicted=each.measured.value * 2)
+
+    cases = [case("a", 100), case("b", 200), case("c", 300)]
+    path = tmp_path / "predictions.jsonl"
+    first = run_bench(cases, predictor=Recording(path, Tier.TRACE).resume(predict, limit=2))
+    assert [row.prediction.reason for row in first.refused] == [LEFT_FOR_LATER]
+    second = run_bench(cases, predictor=Recording(path, Tier.TRACE).resume(predict))
+    assert asked == ["a", "b", "c"]
+    assert [row.error for row in second.rows] == [1.0, 1.0, 1.0]
+    # Another request under the same name is another case.
+    changed = case("a", 100, request=SERVE["request"] | {"num_gpus": 2})
+    run_bench([changed], predictor=Recording(path, Tier.TRACE).resume(predict))
+    assert asked == ["a", "b", "c", "a"]
+    with pytest.raises(RequestError, match="trace tier"):
+        Recording(path, Tier.ANALYTIC)
+
+
+def test_families_are_chosen() -> None:
+    cases = [case("a", 100), case("b", 200, family="lora")]
+    result = run_bench(cases, families=("lora",), predictor=lambda each: Prediction(id=each.id, predicted=1))
+    assert [row.case.id for row in result.rows] == ["b"]

@@ -73,10 +73,7 @@ def _base_model(
     config: Mapping[str, Any], workload: TrainingWorkload | ServingWorkload, *, objective: str, initialise: bool
 ) -> Built:
     hf_config, kind, auto_class = _auto_class(config, objective)
-    if workload.attention == "flash-attention-2":
-        raise UnsupportedError("the flash-attn package cannot be traced", hint="sdpa takes the same kernel")
-    if workload.attention == "eager":
-        hf_config._attn_implementation = "eager"  # else transformers' choice: sdpa where the model has it
+    _choose_attention(hf_config, workload)
     quantised = workload.weight_dtype in FORMATS
     dtype = DTYPES.get(workload.compute_dtype if quantised else workload.weight_dtype)
     if dtype is None:
@@ -136,6 +133,19 @@ def _auto_class(config: Mapping[str, Any], objective: str) -> tuple[Any, str, An
                 return hf_config, kind, transformers.AutoModelForSequenceClassification
             return hf_config, kind, auto_class
     raise UnsupportedError(f"transformers has no language model for {model_type!r}", hint=None)
+
+
+def _choose_attention(hf_config: Any, workload: TrainingWorkload | ServingWorkload) -> None:
+    """Eager, or sdpa; without a mask the flash-attn package and sdpa run the same kernel on the same tensors."""
+    if workload.attention == "eager":
+        hf_config._attn_implementation = "eager"  # else transformers' choice: sdpa where the model has it
+    elif workload.attention == "flash-attention-2":
+        if isinstance(workload, TrainingWorkload) and workload.padding_mask:
+            raise UnsupportedError(
+                "the flash-attn package takes padding out by its values, which a trace lacks",
+                hint="--attention sdpa",
+            )
+        hf_config._attn_implementation = "sdpa"
 
 
 def _no_init() -> Any:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from hardware_db import catalog
 from hardware_db.gpu import Gpu
-from planner.errors import PlannerError
+from planner.errors import PlannerError, UnsupportedError
 from planner.memory.breakdown import MemoryBreakdown, MemoryTerm, PhaseBreakdown
 from planner.memory.estimate import Estimate
 from planner.memory.runtime import context_terms
@@ -15,21 +16,31 @@ from planner.plan import Plan
 from planner.quantity import Quantity, Tier
 from planner.request import PlanRequest, TrainingWorkload
 from validate.trace.allocator import SOURCE
-from validate.trace.replay import live_at
+from validate.trace.replay import PhasePeak, live_at
 from validate.trace.run import TraceResult, trace
 
 
-def predict(request: PlanRequest, quantity: Quantity, gpu: Gpu | None = None) -> Estimate:
-    """Trace ``request`` and answer for one counter; raises PlannerError where it cannot be traced."""
-    return estimate_of(trace(request, gpu=gpu), request, quantity, gpu)
+def estimate_of(
+    result: TraceResult,
+    request: PlanRequest,
+    quantity: Quantity,
+    gpu: Gpu | None,
+    *,
+    measured_in: Callable[[str], bool] | None = None,
+) -> Estimate:
+    """The peak of ``quantity`` with the band of its histories; terms are what was allocated at the peak.
 
-
-def estimate_of(result: TraceResult, request: PlanRequest, quantity: Quantity, gpu: Gpu | None) -> Estimate:
-    """The peak of ``quantity`` with the band of its histories; terms are what was allocated at the peak."""
-    phases = _phases(result, gpu, request)
+    ``measured_in`` tells which phases are asked about; None: the whole run. Raises UnsupportedError where the run
+    has none of them.
+    """
+    worst = tuple(each for each in result.default.worst_phases() if measured_in is None or measured_in(each.phase))
+    if not worst:
+        raise UnsupportedError("the traced run has no such phase", hint=None)
+    phases = _phases(result, worst, gpu, request)
     breakdown = MemoryBreakdown(phases=phases)
-    peak = next(phase for phase in phases if phase.phase == result.default.peak_phase)
-    low, expected, high = band(result, quantity, gpu, request)
+    highest = max(worst, key=lambda each: each.allocated_bytes).phase
+    peak = next(phase for phase in phases if phase.phase == highest)
+    low, expected, high = band(result, quantity, gpu, request, measured_in)
     return Estimate(
         task=request.task,
         method=request.workload.method if isinstance(request.workload, TrainingWorkload) else request.task,
@@ -54,12 +65,19 @@ def counters(result: TraceResult, request: PlanRequest | None, gpu: Gpu | None) 
     )
 
 
-def band(result: TraceResult, quantity: Quantity, gpu: Gpu | None, request: PlanRequest) -> tuple[int, int, int]:
+def band(
+    result: TraceResult,
+    quantity: Quantity,
+    gpu: Gpu | None,
+    request: PlanRequest,
+    measured_in: Callable[[str], bool] | None = None,
+) -> tuple[int, int, int]:
     """Low, expected and high bytes: expandable segments, the traced history, the worst simulated history."""
     counter = Quantity.RESERVED if quantity is Quantity.DEVICE else quantity
-    expected = result.default.peak_bytes(counter)
-    runs = [result.default, result.expandable, *result.histories]
-    low, high = (pick(run.peak_bytes(counter) for run in runs) for pick in (min, max))
+    expected, *others = (
+        run.peak_bytes(counter, measured_in) for run in (result.default, result.expandable, *result.histories)
+    )
+    low, high = min(expected, *others), max(expected, *others)
     if quantity is not Quantity.DEVICE:
         return low, expected, high
     context = PhaseBreakdown(phase="", terms=_context(gpu, request))
@@ -74,7 +92,9 @@ def _context(gpu: Gpu | None, request: PlanRequest) -> tuple[MemoryTerm, ...]:
     return context_terms(gpu, num_gpus=request.parallelism.num_gpus if request.parallelism else 1)
 
 
-def _phases(result: TraceResult, gpu: Gpu | None, request: PlanRequest) -> tuple[PhaseBreakdown, ...]:
+def _phases(
+    result: TraceResult, peaks: Iterable[PhasePeak], gpu: Gpu | None, request: PlanRequest
+) -> tuple[PhaseBreakdown, ...]:
     """Each phase at its own allocated peak; unused parts of blocks and segments are slack."""
     return tuple(
         PhaseBreakdown(
@@ -92,7 +112,7 @@ def _phases(result: TraceResult, gpu: Gpu | None, request: PlanRequest) -> tuple
                 *_context(gpu, request),
             ),
         )
-        for worst in result.default.worst_phases()
+        for worst in peaks
     )
 
 

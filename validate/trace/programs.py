@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from importlib.metadata import PackageNotFoundError, version
-
-import torch
 
 from planner.errors import UnsupportedError
 from validate.trace.builder import Built, build_for_generation, build_model, make_batch
@@ -18,8 +15,7 @@ from validate.trace.optimizers import build_optimizer
 from validate.trace.steps import adopt_model, plain_loop
 from validate.trace.timeline import name_unlabelled
 from validate.trace.tracer import Tracer
-
-_LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "trl")
+from validate.trace.versions import library_versions
 
 
 def trace_training(job: TraceJob) -> EventLog:
@@ -77,13 +73,3 @@ def _left_out(job: TraceJob) -> str | None:
     if getattr(job.request.workload, "evaluation", None) is None:
         return None
     return "the trace runs training steps alone; evaluation may peak higher"
-
-
-def library_versions() -> dict[str, str]:
-    found = {"torch": str(torch.__version__)}
-    for library in _LIBRARIES[1:]:
-        try:
-            found[library] = version(library)
-        except PackageNotFoundError:
-            continue
-    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from planner.quantity import Quantity
@@ -64,12 +65,16 @@ class Replay:
     peak_step: int
     out_of_memory: OutOfMemory | None
 
-    def peak_bytes(self, quantity: Quantity) -> int:
-        """The peak of an allocator counter; active equals allocated on one stream."""
+    def peak_bytes(self, quantity: Quantity, measured_in: Callable[[str], bool] | None = None) -> int:
+        """The peak of a counter over some phases or the whole run; active equals allocated on one stream.
+
+        A run that ended before any of the phases began has 0.
+        """
+        phases = [each for each in self.phases if measured_in is None or measured_in(each.phase)]
         if quantity is Quantity.RESERVED:
-            return self.peak_reserved_bytes
+            return max((each.reserved_bytes for each in phases), default=0)
         if quantity in (Quantity.ALLOCATED, Quantity.ACTIVE):
-            return self.peak_allocated_bytes
+            return max((each.allocated_bytes for each in phases), default=0)
         raise ValueError(f"the allocator does not count {quantity}")
 
     def worst_phases(self) -> tuple[PhasePeak, ...]:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import planner.errors
 from hardware_db.gpu import Gpu
+from planner.citation import Citation
 from planner.errors import EnvironmentProblemError, PlannerError, RequestError, UnsupportedError
 from planner.memory.frameworks import framework_traits
 from planner.model import registry
@@ -32,6 +33,14 @@ TIMEOUT_S = 300.0
 MEMORY_BYTES = 6 * GIB
 SHORT_BATCH_DIVISOR = 5
 """A batch of ordinary samples is taken to be so many times shorter than the longest of the run."""
+PEFT_BUCKET = (4 / 5, 2 / 5, 1 / 7, 1)
+"""Batch lengths of peft's method comparison, as shares of the longest: a bucket of batches sorted long to short,
+after which the cache is emptied, and the first batch of the next bucket. Its samples average 0.3 of the longest
+batch, its shortest are half of that (PEFT_LOOP)."""
+PEFT_LOOP = Citation(
+    title="peft method_comparison: BucketIterator, ACCELERATOR_EMPTY_CACHE_SCHEDULE",
+    url="https://github.com/huggingface/peft/blob/main/method_comparison/MetaMathQA/run.py",
+)
 NUM_HISTORIES = 3
 HISTORY_STEPS = 50
 TRACED_LENGTHS = 8
@@ -202,12 +211,15 @@ def make_job(request: PlanRequest, gpu: Gpu | None, *, num_steps: int = NUM_STEP
         ),
     )
     peft_loop = traits.name == "peft"
+    lengths = _lengths(workload.seq_len, num_steps, varying=padded)
+    if peft_loop:
+        lengths = tuple(max(1, round(share * workload.seq_len)) for share in PEFT_BUCKET)
     return TraceJob(
         request=replace(request, workload=workload),
         config=resolved.config,
         compute_capability=gpu.compute_capability if gpu else None,
-        seq_lens=_lengths(workload.seq_len, num_steps, varying=padded),
-        empty_cache_steps=1 if peft_loop else None,
+        seq_lens=lengths,
+        empty_cache_steps=len(lengths) - 1 if peft_loop else None,
         zero_grad_first=peft_loop,
         upcast_quantised=traits.upcasts_kbit_base,
     )

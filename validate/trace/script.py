@@ -24,10 +24,10 @@ from validate.trace.events import EventLog
 from validate.trace.fake import as_with_data, fake_tensors, untested_torch_warning
 from validate.trace.job import ScriptJob
 from validate.trace.optimizers import as_on_cuda
-from validate.trace.programs import library_versions
 from validate.trace.steps import adopt_model, label_optimizer_state
 from validate.trace.timeline import name_unlabelled
 from validate.trace.tracer import Tracer
+from validate.trace.versions import library_versions
 
 NUM_STEPS = 3
 _SHAPE = "return model, optimizer, batch (and a function of model and batch that gives the loss)"
