@@ -5,11 +5,11 @@ from __future__ import annotations
 import gc
 from typing import ClassVar
 
-from textual.app import App
 from textual.binding import Binding, BindingType
 
 from tui.app.desk import Desk
 from tui.app.screens.main import MainScreen
+from tui.app.typeahead import TypeAheadApp
 
 
 def _leave_the_catalogue_alone() -> None:
@@ -18,7 +18,7 @@ def _leave_the_catalogue_alone() -> None:
     gc.freeze()
 
 
-class PlannerApp(App[str | None]):
+class PlannerApp(TypeAheadApp[str | None]):
     """Pick GPUs for a job."""
 
     TITLE = "gpu-planner"
