@@ -1,8 +1,8 @@
 """One key at a time: what is typed ahead waits until everything the keys before it set off has happened.
 
-textual hands a key to the widget that has the focus when it arrives, and lets it travel from there to the bindings
-through one queue per widget. Keys that arrive together would meet the focus and the request as they were before the
-first of them: a letter typed after ``m`` would miss the search it opens.
+textual hands a key to the widget that has the focus when it arrives, and lets it travel to the bindings through a
+queue per widget. Keys that arrive together would meet the focus and the request as they were before the first of
+them: a letter typed after ``m`` would miss the search that it opens.
 """
 
 from __future__ import annotations

@@ -9,15 +9,14 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
-from textual.screen import Screen
 from textual.widgets import Footer, Static
 
 from planner.errors import PlannerError
-from planner.request import Parallelism, PlanRequest
+from planner.request import PlanRequest
 from tui.app.board import Board
 from tui.app.desk import Desk
 from tui.app.rows import SORTS, GpuRow, RowFilter, arrange, placed_words
-from tui.app.screens.compare import CompareScreen
+from tui.app.screens.doors import Doors
 from tui.app.widgets.breakdown import BreakdownView
 from tui.app.widgets.filter_line import FilterLine, What
 from tui.app.widgets.gpu_table import GpuTable
@@ -27,7 +26,7 @@ from tui.command_line import command_text
 LOCAL_GPUS_EVERY_S = 5.0
 
 
-class MainScreen(Screen[None]):
+class MainScreen(Doors):
     """Shows ``desk.request``; every change goes through ``show_request``."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -155,25 +154,9 @@ class MainScreen(Screen[None]):
     def _refused(self, event: KnobList.Refused) -> None:
         self.notes((f"✗ {event.reason}",) if event.reason else (self.board.notes if self.board else ()))
 
-    @on(KnobList.PickModel)
-    def action_pick_model(self) -> None:
-        from tui.app.screens.model_picker import ModelPicker
-
-        def take(name: str | None) -> None:
-            if name:
-                self.show_request(replace(self.desk.request, model=name))
-
-        self.app.push_screen(ModelPicker(), take)
-
     @on(GpuTable.Highlighted)
     def _highlighted(self, event: GpuTable.Highlighted) -> None:
         self._show_selected(event.row)
-
-    @on(GpuTable.Chosen)
-    def _chosen(self, event: GpuTable.Chosen) -> None:
-        from tui.app.screens.detail import DetailScreen
-
-        self.app.push_screen(DetailScreen(event.row))
 
     @on(GpuTable.HeaderClicked)
     def _header_clicked(self, event: GpuTable.HeaderClicked) -> None:
@@ -240,91 +223,6 @@ class MainScreen(Screen[None]):
     @on(FilterLine.Closed)
     def _filter_closed(self) -> None:
         self.query_one(GpuTable).focus()
-
-    def action_pin(self) -> None:
-        row = self.query_one(GpuTable).selected
-        if row is not None:
-            self.notify(f"Pinned as {self.desk.pin(row).name}: {row.name}. c compares.")
-
-    def action_compare(self) -> None:
-        if self.desk.pins:
-            self.app.push_screen(CompareScreen(self.desk))
-        else:
-            self.notify("Nothing is pinned yet: p pins the selected plan.", severity="warning")
-
-    def action_what_if(self) -> None:
-        from tui.app.screens.what_if import WhatIfScreen
-
-        row = self.query_one(GpuTable).selected
-        if row is None:
-            return
-
-        def row_of(request: PlanRequest) -> GpuRow:
-            return self.desk.row_on(request, row)
-
-        self.app.push_screen(WhatIfScreen(self.desk.request, row.name, self.query_one(KnobList).current, row_of))
-
-    def action_pareto(self) -> None:
-        from tui.app.screens.pareto import ParetoScreen
-
-        self.app.push_screen(ParetoScreen(self.query_one(GpuTable).rows))
-
-    def action_run(self) -> None:
-        from tui.app.screens.run import RunScreen
-
-        self.app.push_screen(RunScreen(self._on_selected()))
-
-    def _on_selected(self) -> PlanRequest:
-        """The request placed on the selected GPU, in the count and spread the table shows."""
-        row = self.query_one(GpuTable).selected
-        if row is None or row.placement is None or row.here:
-            return self.desk.request
-        hardware = replace(self.desk.request.hardware, gpus=(row.gpu_id,))
-        return replace(self.desk.request, hardware=hardware, parallelism=row.placement.parallelism)
-
-    def action_advice(self) -> None:
-        from planner.remedies import advise_on
-        from tui.app.screens.advice import AdviceScreen
-
-        row = self.query_one(GpuTable).selected
-        if row is None or self.board is None:
-            return
-        spread = row.placement.parallelism if row.placement else self.desk.request.parallelism or Parallelism()
-        try:
-            found = advise_on(self.desk.request, self.board.model, spread, row.candidate.gpu)
-        except PlannerError as error:
-            self.refuse(error)
-            return
-
-        def take(request: PlanRequest | None) -> None:
-            if request is not None:
-                self.show_request(request)
-
-        self.app.push_screen(AdviceScreen(self.desk.request, row.placed, found), take)
-
-    def action_history(self) -> None:
-        from tui.app.screens.history import HistoryScreen
-
-        self.app.push_screen(HistoryScreen())
-
-    def action_export(self) -> None:
-        from tui.app.screens.export import ExportScreen
-
-        self.app.push_screen(ExportScreen(self._on_selected()))
-
-    def action_save(self) -> None:
-        from tui.app.screens.files import FileScreen
-
-        self.app.push_screen(FileScreen(self.desk.request))
-
-    def action_open(self) -> None:
-        from tui.app.screens.files import FileScreen
-
-        def take(request: PlanRequest | None) -> None:
-            if request is not None:
-                self.show_request(request)
-
-        self.app.push_screen(FileScreen(None), take)
 
     def action_copy(self) -> None:
         line = command_text(self.desk.request)
