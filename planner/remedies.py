@@ -6,8 +6,9 @@ from dataclasses import replace
 
 from hardware_db.gpu import Gpu
 from planner import calibration
-from planner.advice import Advice, Workload, advise
+from planner.advice import Advice, advise
 from planner.answer import estimator
+from planner.changes import Workload
 from planner.fit import Verdict
 from planner.memory.estimate import Estimate
 from planner.model.architecture import ModelArchitecture

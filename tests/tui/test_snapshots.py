@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
-from planner.advice import Advice, Change, Price, Warned
+from planner.advice import Advice, Change, Warned
+from planner.changes import Price
 from planner.request import Parallelism, TrainingWorkload
 from planner.units import GIB
 from tests.tui.known import REQUEST, known_app

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from hardware_db import catalog
-from planner.advice import Price, advise
+from planner.advice import advise
+from planner.changes import Price
 from planner.memory import engine
 from planner.model import registry
 from planner.model.architecture import ModelArchitecture
