@@ -24,6 +24,7 @@ from planner.request import AdapterSpec, Parallelism, ServingWorkload, TrainingW
 from planner.throughput import kernels, model_flops_per_token, serving, serving_throughput, training_throughput
 from planner.throughput.constants import constant
 from planner.throughput.device import Device, attained_fraction, device_of
+from planner.throughput.prefill import prefill_time
 from planner.throughput.values import Range
 
 if TYPE_CHECKING:
@@ -340,7 +341,7 @@ def _serve(case: Mapping[str, Any], architecture: ModelArchitecture, device: Dev
             return _prediction(speed.ttft_s)
         if concurrency > 1:
             prompts = concurrency * workload.prompt_tokens
-            together_s = serving.prefill_time(architecture, workload, parallelism, device, prompts).total_s
+            together_s = prefill_time(architecture, workload, parallelism, device, prompts).total_s
             ratio = prompts / together_s / speed.prefill_tokens_per_s.expected
             return _prediction(speed.prefill_tokens_per_s.scaled(ratio))
         return _prediction(speed.prefill_tokens_per_s)

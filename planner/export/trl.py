@@ -17,7 +17,7 @@ OPTIMIZERS = {
     "adamw": "adamw_torch", "adamw-fused": "adamw_torch_fused", "adamw-8bit": "adamw_bnb_8bit",
     "paged-adamw": "paged_adamw_32bit", "paged-adamw-8bit": "paged_adamw_8bit", "sgd": "sgd",
     "adafactor": "adafactor",
-    "lion": "lion_32bit", "lion-8bit": "lion_8bit", "galore-adamw": "galore_adamw",
+    "lion": "lion_32bit", "lion-8bit": "lion_8bit",
 }  # fmt: skip
 """Ours -> ``transformers.training_args.OptimizerNames``."""
 ATTENTION = {"flash-attention-2": "flash_attention_2", "sdpa": "sdpa", "eager": "eager"}

@@ -14,7 +14,10 @@ from planner.quantity import Quantity
 from planner.request import ServingWorkload, TrainingWorkload
 from planner.search.axes import Layouts, Workload
 from planner.search.hardware import Hardware
-from planner.throughput import serving, training
+from planner.throughput.decode import decode_time
+from planner.throughput.prefill import prefill_time
+from planner.throughput.training import step_time
+from planner.throughput.values import StepTime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +79,7 @@ def evaluate(
 
 def _step_time(
     architecture: ModelArchitecture, columns: Any, parallelism: Any, layouts: Layouts, hardware: Hardware
-) -> training.StepTime:
+) -> StepTime:
     """Kept for choices that change memory alone: without a padding mask sdpa runs the flash kernel."""
     same = columns.attention == "sdpa" and not columns.padding_mask
     kernel = "flash-attention-2" if same else columns.attention
@@ -85,8 +88,8 @@ def _step_time(
         kernel, parallelism.cpu_offload,
     )  # fmt: skip
     if key not in layouts.steps:
-        layouts.steps[key] = training.step_time(architecture, columns, parallelism, hardware.device)
-    known: training.StepTime = layouts.steps[key]
+        layouts.steps[key] = step_time(architecture, columns, parallelism, hardware.device)
+    known: StepTime = layouts.steps[key]
     return known
 
 
@@ -107,10 +110,8 @@ def micro_batches(workload: TrainingWorkload, pp: Any) -> Any:
 
 def _serve(architecture: ModelArchitecture, columns: Any, parallelism: Any, hardware: Hardware) -> tuple[Any, Any]:
     prompt, output = columns.prompt_tokens, columns.output_tokens
-    prefill = serving.prefill_time(
-        architecture, columns, parallelism, hardware.device, prompt * columns.concurrency
-    )
-    step = serving.decode_time(architecture, columns, parallelism, hardware.device, prompt + output / 2)
+    prefill = prefill_time(architecture, columns, parallelism, hardware.device, prompt * columns.concurrency)
+    step = decode_time(architecture, columns, parallelism, hardware.device, prompt + output / 2)
     busy_s = prefill.total_s + output * step.total_s
     return step.total_s, columns.concurrency * output * parallelism.dp_replicate / busy_s
 

@@ -1,11 +1,12 @@
 """How fast: the time of a training step, of a prompt and of a token, and what follows from it.
 
-``throughput`` is the entry; ``training`` and ``serving`` hold the causes, ``device`` what a GPU attains,
-``flops`` the work of a model, ``constants`` the fitted efficiencies and their sources.
+``throughput`` is the entry; ``training``, ``prefill`` and ``decode`` hold the causes, ``device`` what a GPU
+attains, ``flops`` the work of a model, ``constants`` the fitted efficiencies and their sources.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, cast
 
 from hardware_db.gpu import Gpu
@@ -14,12 +15,15 @@ from planner.model.architecture import ModelArchitecture
 from planner.request import Parallelism, ServingWorkload, TrainingWorkload
 from planner.throughput import serving, training
 from planner.throughput.constants import document
+from planner.throughput.decode import decode_time
 from planner.throughput.device import Device, device_of
 from planner.throughput.flops import forward_flops_per_token
 from planner.throughput.method import passes_of
+from planner.throughput.prefill import prefill_time
 from planner.throughput.values import (
     Range,
     ServingThroughput,
+    StepTime,
     Throughput,
     TimePart,
     TrainingThroughput,
@@ -116,13 +120,13 @@ def serving_throughput(
     In steady state the engine alternates: in the time of one request it decodes ``output_tokens`` steps for all
     and prefills ``concurrency`` prompts, so the total rate is concurrency × output / (prefills + steps).
     """
-    alone = serving.at_concurrency(workload, 1)
-    first = serving.prefill_time(architecture, alone, parallelism, device, workload.prompt_tokens)
-    together = serving.prefill_time(
+    alone = replace(workload, concurrency=1)
+    first = prefill_time(architecture, alone, parallelism, device, workload.prompt_tokens)
+    together = prefill_time(
         architecture, workload, parallelism, device, workload.prompt_tokens * workload.concurrency
     )
     middle = workload.prompt_tokens + workload.output_tokens / 2
-    step = serving.decode_time(architecture, workload, parallelism, device, middle)
+    step = decode_time(architecture, workload, parallelism, device, middle)
     batched = workload.concurrency > 1
     tpot_s = _spread(step.total_s, "batch" if batched else "decode")
     ttft_s = _spread(first.total_s, "prefill")
@@ -148,7 +152,7 @@ def _spread(seconds: float, group: str) -> Range:
     return Range(low=seconds * spread["low"], expected=seconds, high=seconds * spread["high"])
 
 
-def _parts(step: training.StepTime, formulas: dict[str, str], sources: dict[str, Any]) -> tuple[TimePart, ...]:
+def _parts(step: StepTime, formulas: dict[str, str], sources: dict[str, Any]) -> tuple[TimePart, ...]:
     return tuple(
         TimePart(kind=kind, seconds=seconds, formula=formulas[kind], source=sources[kind])
         for kind, seconds in step.parts.items()

@@ -15,8 +15,6 @@ class EngineTraits:
     """CUDA graphs or whole-program compilation; launches from C++; launches from Python."""
     fused_layer: bool
     """Whether norms, rotary embedding and activations are single kernels."""
-    layer_split_is_serial: bool = False
-    """Pipeline stages take turns on one request (llama.cpp's layer split, accelerate's device_map)."""
     graph_context_limit: int | None = None
     """Contexts beyond this run without captured graphs."""
     accumulates_in_fp16: bool = False
@@ -32,12 +30,12 @@ _ENGINES = {
         EngineTraits(name="gpt-fast", execution="graph", fused_layer=True),
         EngineTraits(name="exllama", execution="native", fused_layer=True, accumulates_in_fp16=True),
         EngineTraits(
-            name="llama.cpp", execution="native", fused_layer=True, layer_split_is_serial=True,
+            name="llama.cpp", execution="native", fused_layer=True,
             accumulates_in_fp16=True,
         ),
-        EngineTraits(name="autoawq", execution="eager", fused_layer=True, layer_split_is_serial=True),
-        EngineTraits(name="litgpt", execution="eager", fused_layer=False, layer_split_is_serial=True),
-        EngineTraits(name="transformers", execution="eager", fused_layer=False, layer_split_is_serial=True),
+        EngineTraits(name="autoawq", execution="eager", fused_layer=True),
+        EngineTraits(name="litgpt", execution="eager", fused_layer=False),
+        EngineTraits(name="transformers", execution="eager", fused_layer=False),
     )
 }  # fmt: skip
 _ALIASES = {"lmdeploy": "turbomind", "trtllm": "tensorrt-llm", "tgi": "vllm", "ollama": "llama.cpp"}

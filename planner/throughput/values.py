@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from planner.citation import Citation
 
@@ -92,3 +92,14 @@ class ServingThroughput:
 
 
 Throughput = TrainingThroughput | ServingThroughput
+
+
+@dataclass(slots=True)
+class StepTime:
+    """Parts in seconds (arrays in vectorised use), and the step they make."""
+
+    parts: dict[str, float] = field(default_factory=dict)
+    total_s: float = 0.0
+
+    def add(self, kind: str, seconds: float) -> None:
+        self.parts[kind] = self.parts.get(kind, 0.0) + seconds
