@@ -23,7 +23,7 @@ from planner.memory.terms.optimizer import (
     optimizer_rule,
     optimizer_state_term,
 )
-from planner.memory.terms.weights import WeightSpread, weight_terms
+from planner.memory.terms.weights import QUANTISATION_STATE, WeightSpread, weight_terms
 from planner.memory.versions import before_dynamic_uploads, separates_experts
 from planner.model.architecture import ModelArchitecture
 from planner.request import TrainingWorkload
@@ -88,7 +88,10 @@ def resident(
         packs_experts=separates_experts(workload),
     )
     loaded = [
-        *(_divided(term, share.parameters) for term in weight_terms(architecture, fmt.name, plain, spread)),
+        *(
+            term if term.label == QUANTISATION_STATE else _divided(term, share.parameters)
+            for term in weight_terms(architecture, fmt.name, plain, spread)
+        ),
         *(_divided(term, share.parameters * share.tp * share.pp) for term in adapter_terms(parts, own, plain)),
     ]
     if traits.program == "unsloth" and fmt.scheme == "bitsandbytes" and not before_dynamic_uploads(workload):

@@ -9,8 +9,15 @@ from planner.memory.blocks.setting import AdapterBranch, AttentionKernel, Settin
 from planner.memory.frameworks import FrameworkTraits
 from planner.memory.ops import Int, ceil_div
 from planner.memory.sharding import Shares
-from planner.memory.terms.adapters import LOW_RANK, is_target
-from planner.memory.versions import dequantises_to_fp16, peft_follows_base, saves_quantised_inputs, year
+from planner.memory.terms.adapters import LOW_RANK
+from planner.memory.terms.targets import is_target
+from planner.memory.versions import (
+    dequantises_to_fp16,
+    peft_follows_base,
+    saves_quantised_inputs,
+    t5_is_eager,
+    year,
+)
 from planner.model.architecture import (
     GroupedQueryAttention,
     LatentAttention,
@@ -18,6 +25,9 @@ from planner.model.architecture import (
     ModelArchitecture,
 )
 from planner.request import TrainingWorkload
+
+_T5 = ("t5", "mt5", "umt5")
+"""Families whose learnt position bias reaches attention as a mask."""
 
 
 def build_setting(
@@ -48,7 +58,7 @@ def build_setting(
         ep=share.ep,
         memory_seq=ceil_div(workload.seq_len, share.cp),
         dropout=0.0 if traits.program == "litgpt" else quirks(architecture.model_type).dropout,
-        softmax_in_fp32=architecture.kind == "decoder" or architecture.model_type in ("t5", "umt5"),
+        softmax_in_fp32=architecture.kind == "decoder" or architecture.model_type in _T5,
         stream_dtype=stream,
         norm_dtype=norm_dtype,
         compute_dtype=matmul,
@@ -114,13 +124,13 @@ def attention_kernel(
     Flash needs half precision, no mask and compute capability 8. The memory-efficient kernel shares no key/value
     heads, so wide grouped queries without a mask fall back to scores written out.
     """
-    if workload.attention == "eager" or architecture.kind == "encoder-decoder":
+    if workload.attention == "eager" or (architecture.model_type in _T5 and t5_is_eager(workload)):
         return "eager"
     if workload.attention.startswith("flash"):
         return "flash"
     capability = gpu.compute_capability if gpu is not None else None
     half = dtype in ("bf16", "fp16")
-    masked = workload.padding_mask or traits.masks_attention
+    masked = workload.padding_mask or traits.masks_attention or architecture.model_type in _T5
     latent = any(isinstance(group.mixer, LatentAttention) for group in architecture.groups)
     modern = capability is None or capability >= (8, 0)
     if half and modern and not masked and not latent:

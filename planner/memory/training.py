@@ -17,8 +17,9 @@ from planner.memory.runtime import context_terms, slack_term
 from planner.memory.settings import build_setting
 from planner.memory.sharding import shares, units
 from planner.memory.step import run_step
-from planner.memory.terms.adapters import Trained, trained, with_whole_ends
+from planner.memory.terms.adapters import Trained, trained
 from planner.memory.terms.objectives import Objective, objective_rule, with_objective
+from planner.memory.terms.targets import with_default_targets, with_whole_ends
 from planner.model.architecture import ModelArchitecture
 from planner.request import Parallelism, TrainingWorkload
 
@@ -47,6 +48,7 @@ def training_breakdown(
         architecture = litgpt_view(architecture)
     if traits.trains_whole_ends:
         workload = with_whole_ends(workload)
+    workload = with_default_targets(architecture, workload)
     share = shares(parallelism)
     setting = build_setting(architecture, workload, traits, fmt, share, gpu)
     job = Moments(

@@ -73,6 +73,15 @@ def before_cut_cross_entropy(workload: TrainingWorkload) -> bool:
     return found is not None and found[:2] < (2024, 11)
 
 
+def t5_is_eager(workload: TrainingWorkload) -> bool:
+    """T5 wrote its attention out until transformers 5.15 (July 2026).
+
+    Source: https://github.com/huggingface/transformers/pull/47014
+    """
+    found = release(workload.framework_version) if workload.framework == "transformers" else None
+    return torch_before(workload, 2, 13) if found is None else found < (5, 15, 0)
+
+
 def peft_follows_base(workload: TrainingWorkload) -> bool:
     """A stack older than peft 0.12 (August 2024), judged by its torch or the year of its framework."""
     if workload.torch_version:

@@ -79,13 +79,19 @@ def _lora(
     dtype = setting.compute_dtype if setting.autocast else branch.dtype
     inner = dropout(tape, cast(tape, x, dtype, name="LoRA input"), branch.dropout)
     inner = cast(tape, inner, dtype)
-    down = Weight(num_params=branch.rank * in_features, trainable=True, gradient_bytes=_bytes(branch.dtype))
-    up = Weight(num_params=branch.rank * out_features, trainable=True, gradient_bytes=_bytes(branch.dtype))
+    down = _trained(branch.rank * in_features, branch.dtype, dtype)
+    up = _trained(branch.rank * out_features, branch.dtype, dtype)
     low = linear(tape, "lora_A", inner, rows * branch.rank, dtype, down)
     out = scale(tape, linear(tape, "lora_B", low, rows * out_features, dtype, up), name="lora scaled")
     if branch.kind == "dora":
         return _dora(tape, x, base, out, setting)
     return cast(tape, add(tape, base, out, name="linear + LoRA"), base.dtype)
+
+
+def _trained(num_params: Int, dtype: str, compute_dtype: str) -> Weight:
+    """A trained matrix, which autocast copies to the compute dtype and keeps for backward."""
+    copied = num_params * _bytes(compute_dtype) if _bytes(compute_dtype) < _bytes(dtype) else 0
+    return Weight(num_params=num_params, trainable=True, gradient_bytes=_bytes(dtype), cast_bytes=copied)
 
 
 def _dora(tape: Tape, x: Tensor, base: Tensor, out: Tensor, setting: Setting) -> Tensor:

@@ -45,9 +45,12 @@ _QUIRKS = {
     "gpt2": Quirks(dropout=0.1),
     "opt": Quirks(dropout=0.1),
     "t5": Quirks(dropout=0.1),
+    "mt5": Quirks(dropout=0.1),
     "umt5": Quirks(dropout=0.1),
     "bert": Quirks(dropout=0.1),
+    "bart": Quirks(dropout=0.1),
     "roberta": Quirks(dropout=0.1),
+    "xlm-roberta": Quirks(dropout=0.1),
     "distilbert": Quirks(dropout=0.1),
 }
 _COMMON = Quirks()

@@ -78,6 +78,9 @@ def tail(
         num_params=vocabulary * width // setting.tp,
         trainable=head_trained,
         gradient_bytes=setting.gradient_bytes,
+        cast_bytes=vocabulary * width * ELEMENT_BYTES[setting.compute_dtype] // setting.tp
+        if setting.casts_weights
+        else 0,
         saves_input=setting.saves_quantised_inputs and setting.quantised_head,
         dequantised_bytes=(
             vocabulary * width * setting.dequantised_element_bytes // setting.tp if setting.quantised_head else 0

@@ -5,15 +5,16 @@ Letters: r rank, n input and m output features of a matrix, L layers, d hidden s
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from planner.citation import Citation
 from planner.dtypes import ELEMENT_BYTES
 from planner.errors import UnsupportedError
 from planner.memory.breakdown import MemoryTerm
 from planner.memory.ops import Int
+from planner.memory.terms.targets import targets
 from planner.model.architecture import GroupedQueryAttention, LayerGroup, Linear, ModelArchitecture
-from planner.request import AdapterSpec, TrainingWorkload
+from planner.request import AdapterSpec
 
 _LORA = Citation(title="LoRA", url="https://arxiv.org/abs/2106.09685")
 _DORA = Citation(title="DoRA", url="https://arxiv.org/abs/2402.09353")
@@ -30,7 +31,6 @@ _LLAMA_ADAPTER_V2 = Citation(title="LLaMA-Adapter V2", url="https://arxiv.org/ab
 _FULL = Citation(title="every parameter is trained", url="https://github.com/huggingface/transformers")
 _MEZO = Citation(title="MeZO", url="https://arxiv.org/abs/2305.17333")
 
-_WHOLE_ENDS = ("embed_tokens", "lm_head")
 LOW_RANK = frozenset({"lora", "qlora", "rslora", "pissa", "lora+", "dora", "qdora", "adalora"})
 METHODS = (
     *sorted(LOW_RANK), "full", "mezo", "vera", "ia3", "prompt-tuning", "prefix-tuning", "p-tuning", "bottleneck",
@@ -56,48 +56,6 @@ class Trained:
         return self.added + self.base + self.saved_copies
 
 
-def targets(
-    architecture: ModelArchitecture, spec: AdapterSpec, method: str
-) -> tuple[tuple[LayerGroup, Linear], ...]:
-    """Each matrix kind of the blocks the adapter is put on, with its layer group."""
-    return tuple(
-        (group, linear)
-        for group in architecture.groups
-        for linear in group.linears
-        if is_target(linear, spec.target_modules)
-    )
-
-
-def with_whole_ends(workload: TrainingWorkload) -> TrainingWorkload:
-    """Embedding and head named as targets, trained as whole copies instead (unsloth)."""
-    spec = workload.adapter
-    if isinstance(spec.target_modules, str):
-        return workload
-    ends = tuple(name for name in spec.target_modules if name in _WHOLE_ENDS)
-    rest = tuple(name for name in spec.target_modules if name not in _WHOLE_ENDS)
-    if not ends:
-        return workload
-    return replace(
-        workload,
-        adapter=replace(
-            spec, target_modules=rest, modules_to_save=tuple(dict.fromkeys((*spec.modules_to_save, *ends)))
-        ),
-    )
-
-
-def is_target(linear: Linear, target_modules: tuple[str, ...] | str) -> bool:
-    """Whether peft would wrap this matrix: its name is listed, or every linear is asked for.
-
-    "all-linear" reaches routers and, since transformers 5, experts kept as one bare parameter; names do not.
-    """
-    if target_modules == "all-linear" or "all-linear" in target_modules:
-        return True
-    if not linear.is_module:
-        return False
-    names = (target_modules,) if isinstance(target_modules, str) else target_modules
-    return any(linear.name == name or linear.name.endswith(f".{name}") for name in names)
-
-
 def trained(architecture: ModelArchitecture, method: str, spec: AdapterSpec) -> Trained:
     """Parameters ``method`` trains; raises UnsupportedError for a method that is not modelled."""
     if method in ("full", "mezo"):
@@ -114,7 +72,7 @@ def trained(architecture: ModelArchitecture, method: str, spec: AdapterSpec) -> 
         raise UnsupportedError(
             f"the fine-tuning method {method[:40]!r} is not modelled", hint=f"known: {', '.join(sorted(METHODS))}"
         )
-    wrapped = targets(architecture, spec, method)
+    wrapped = targets(architecture, spec)
     if not wrapped and not _head_wrapped(architecture, spec):
         raise UnsupportedError(
             f"none of the modules {spec.target_modules} is in {architecture.name}",

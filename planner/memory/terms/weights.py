@@ -28,6 +28,8 @@ _CONFIG = Citation(
 _TENSOR_PARALLEL = Citation(
     title="Megatron-LM: columns and rows of each projection over tp ranks", url="https://arxiv.org/abs/1909.08053"
 )
+QUANTISATION_STATE = "quantisation state"
+"""Hangs on the weights as an attribute: FSDP shards parameters, so every rank keeps it whole."""
 _KV_NAMES = frozenset({"k_proj", "v_proj", "key", "value"})
 _FUSED_QKV_NAMES = frozenset({"qkv_proj", "query_key_value", "c_attn", "Wqkv", "W_pack"})
 _REPLICATED_NAMES = frozenset({"q_a_proj", "kv_a_proj_with_mqa", "wq_a", "wkv_a"})
@@ -106,7 +108,7 @@ def weight_terms(
         return (_term("weights", stored.plain_bytes, formula, inputs, _CONFIG),)
     return (
         _term(f"{fmt.name} weights", stored.packed_bytes, f"Σ m × n × {fmt.bits} bits", inputs, fmt.source),
-        _term("quantisation state", stored.state_bytes, "Σ scales + zeros + code books", inputs, fmt.source),
+        _term(QUANTISATION_STATE, stored.state_bytes, "Σ scales + zeros + code books", inputs, fmt.source),
         _term("unquantised weights", stored.plain_bytes, "(P − quantised) × bytes", inputs, _CONFIG),
     )
 
