@@ -61,7 +61,7 @@ def repository(case: dict[str, Any]) -> str:
 def attainable(cases: list[dict[str, Any]]) -> dict[str, Any]:
     """Measured fractions per GPU, generation and kind, each with its sources (median over readings)."""
     from planner.throughput.device import generation, peak_flops_per_s
-    from validate.speed_cases import gpu_of
+    from validate.speed_expressed import gpu_of
 
     readings: dict[str, dict[str, list[tuple[float, str]]]] = collections.defaultdict(
         lambda: collections.defaultdict(list)
@@ -124,7 +124,9 @@ class Fit:
 
         values = {name: math.exp(log) for name, log in zip(self.names, logs, strict=True)}
         with overridden(values):
-            return numpy.array([math.log(predict(case).value / case["measured"]["value"]) for case in self.cases])
+            return numpy.array(
+                [math.log(predict(case).expected / case["measured"]["value"]) for case in self.cases]
+            )
 
     def residuals(self, logs: numpy.ndarray) -> numpy.ndarray:
         raw = self.errors(logs)

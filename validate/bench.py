@@ -6,12 +6,10 @@ reason and counted as missing.
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from planner.errors import PlannerError, RequestError
 from planner.quantity import Tier
@@ -125,9 +123,9 @@ def predict(case: Case, tier: Tier, *, timeout_s: float | None = None) -> Predic
             from validate.memory_cases import predict_memory
 
             return predict_memory(case, tier, timeout_s=timeout_s)
-        speed_cases: Any = importlib.import_module("validate.speed_cases")
-        answer: Prediction = speed_cases.predict_speed(case)
-        return answer
+        from validate.speed_cases import predict_speed
+
+        return predict_speed(case)
     except PlannerError as error:
         return Prediction(id=case.id, predicted=None, reason=error.message)
     except Exception as error:

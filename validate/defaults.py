@@ -77,7 +77,7 @@ class Defaults:
 
 def residuals_of(cases: Iterable[Case], predictions: Iterable[Prediction]) -> Iterator[Residual]:
     """Memory peaks that were both published and predicted."""
-    from validate.memory_cases import express
+    from validate.memory_expressed import express
 
     by_id = {case.id: case for case in cases}
     for prediction in predictions:

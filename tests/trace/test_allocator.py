@@ -10,14 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner.units import GIB, KIB, MIB
-from validate.trace.allocator import (
-    AllocatorSettings,
-    Block,
-    CachingAllocator,
-    SimulatedOutOfMemoryError,
-    round_size,
-    segment_size,
-)
+from validate.trace.allocator import AllocatorSettings, CachingAllocator, SimulatedOutOfMemoryError
+from validate.trace.blocks import Block, round_size, segment_size
 
 EXPANDABLE = AllocatorSettings(expandable_segments=True)
 

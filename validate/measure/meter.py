@@ -12,7 +12,8 @@ from typing import Any, Protocol
 import torch
 
 from validate.measure.spec import PhaseReading
-from validate.trace.allocator import Block, CachingAllocator
+from validate.trace.allocator import CachingAllocator
+from validate.trace.blocks import Block
 from validate.trace.events import Kind
 from validate.trace.tracer import Tracer
 

@@ -1,32 +1,35 @@
 """A simulation of PyTorch's CUDA caching allocator: which blocks and segments a series of requests leaves.
 
 Follows ``c10/cuda/CUDACachingAllocator.cpp`` of PyTorch 2.13 (``round_size``, ``get_free_block``, ``alloc_block``,
-``should_split``, ``free_block``, ``release_cached_blocks``, ``map_block``, ``unmap_block``); sizes from
-``c10/core/AllocatorConfig.h``. Not modelled: graph pools, garbage collection and blocks waiting on another
+``should_split``, ``free_block``, ``release_cached_blocks``, ``map_block``, ``unmap_block``); sizes in
+``validate.trace.blocks``. Not modelled: graph pools, garbage collection and blocks waiting on another
 stream's events (so *active* equals *allocated* here).
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from planner.citation import Citation
-from planner.units import MIB, TIB
+from planner.units import TIB
+from validate.trace.blocks import (
+    LARGE_SEGMENT_BYTES,
+    MIN_BLOCK_BYTES,
+    SMALL_BYTES,
+    Block,
+    Pool,
+    growable_bytes,
+    link_after,
+    round_size,
+    segment_size,
+)
 
 SOURCE = Citation(
     title="PyTorch CUDACachingAllocator",
     url="https://github.com/pytorch/pytorch/blob/v2.13.0/c10/cuda/CUDACachingAllocator.cpp",
 )
-MIN_BLOCK_BYTES = 512
-SMALL_BYTES = 1 * MIB
-"""Largest request served from the small pool."""
-SMALL_SEGMENT_BYTES = 2 * MIB
-LARGE_SEGMENT_BYTES = 20 * MIB
-MIN_LARGE_BYTES = 10 * MIB
-"""Requests of this size and above get a segment of their own."""
-LARGE_ROUNDING_BYTES = 2 * MIB
 _UNLIMITED_ADDRESS_SPACE_BYTES = 64 * TIB
 
 
@@ -50,57 +53,6 @@ class SimulatedOutOfMemoryError(Exception):
         self.reserved_bytes = reserved_bytes
 
 
-@dataclass(slots=True, eq=False)
-class Block:
-    """A range of one segment: handed out, cached, or (in expandable segments) not mapped."""
-
-    address: int
-    size_bytes: int
-    pool: _Pool
-    previous: Block | None = None
-    next: Block | None = None
-    allocated: bool = False
-    mapped: bool = True
-    requested_bytes: int = 0
-    expandable: bool = False
-
-
-class _Pool:
-    """Free blocks of one stream and size class: by size then address, unmapped ones by address."""
-
-    def __init__(self, *, small: bool) -> None:
-        self.small = small
-        self.granularity_bytes = SMALL_SEGMENT_BYTES if small else LARGE_SEGMENT_BYTES
-        self.free: list[tuple[int, int, Block]] = []
-        self.unmapped: list[tuple[int, Block]] = []
-
-    def insert(self, block: Block) -> None:
-        if block.mapped:
-            insort(self.free, (block.size_bytes, block.address, block))
-        else:
-            insort(self.unmapped, (block.address, block))
-
-    def remove(self, block: Block) -> None:
-        if block.mapped:
-            del self.free[bisect_left(self.free, (block.size_bytes, block.address))]
-        else:
-            del self.unmapped[bisect_left(self.unmapped, (block.address,))]
-
-
-def round_size(size_bytes: int) -> int:
-    """Block size of a request: a multiple of 512 bytes, at least 512."""
-    return max(MIN_BLOCK_BYTES, -(-size_bytes // MIN_BLOCK_BYTES) * MIN_BLOCK_BYTES)
-
-
-def segment_size(block_bytes: int) -> int:
-    """What is asked of the driver for a block of ``block_bytes`` when no cached block serves it."""
-    if block_bytes <= SMALL_BYTES:
-        return SMALL_SEGMENT_BYTES
-    if block_bytes < MIN_LARGE_BYTES:
-        return LARGE_SEGMENT_BYTES
-    return -(-block_bytes // LARGE_ROUNDING_BYTES) * LARGE_ROUNDING_BYTES
-
-
 class CachingAllocator:
     """One device. All counters are bytes; ``peak_*`` are the largest values since ``reset_peaks``."""
 
@@ -109,7 +61,7 @@ class CachingAllocator:
         self.allocated_bytes = self.requested_bytes = self.reserved_bytes = 0
         self.peak_allocated_bytes = self.peak_requested_bytes = self.peak_reserved_bytes = 0
         self.num_alloc_retries = 0
-        self._pools: dict[tuple[int, bool], _Pool] = {}
+        self._pools: dict[tuple[int, bool], Pool] = {}
         self._segments: dict[int, Block] = {}
         self._next_address = 1 * TIB
 
@@ -119,7 +71,7 @@ class CachingAllocator:
             raise ValueError("the caching allocator is only asked for positive sizes")
         size = round_size(size_bytes)
         small = size <= SMALL_BYTES
-        pool = self._pools.setdefault((stream, small), _Pool(small=small))
+        pool = self._pools.setdefault((stream, small), Pool(small=small))
         block = self._take_free(pool, size) or self._new_block(pool, size)
         if block is None and self._release_oversize(pool, size):
             block = self._new_block(pool, size)
@@ -170,14 +122,14 @@ class CachingAllocator:
 
     # --- finding a block -------------------------------------------------------------------------
 
-    def _take_free(self, pool: _Pool, size: int) -> Block | None:
+    def _take_free(self, pool: Pool, size: int) -> Block | None:
         index = bisect_left(pool.free, (size,))
         if index == len(pool.free):
             return None
         block = pool.free[index][2]
         if self.settings.expandable_segments:
             # Best fit by the size a block can grow to, not by its present size.
-            while index + 1 < len(pool.free) and _growable(pool.free[index + 1][2]) < _growable(block):
+            while index + 1 < len(pool.free) and growable_bytes(pool.free[index + 1][2]) < growable_bytes(block):
                 index += 1
                 block = pool.free[index][2]
         limit = self.settings.max_split_bytes
@@ -189,7 +141,7 @@ class CachingAllocator:
         pool.remove(block)
         return block
 
-    def _new_block(self, pool: _Pool, size: int) -> Block | None:
+    def _new_block(self, pool: Pool, size: int) -> Block | None:
         if self.settings.expandable_segments:
             return self._grow_expandable(pool, size)
         segment_bytes = segment_size(size)
@@ -197,7 +149,7 @@ class CachingAllocator:
             return None
         return self._new_segment(pool, segment_bytes)
 
-    def _new_segment(self, pool: _Pool, size: int) -> Block:
+    def _new_segment(self, pool: Pool, size: int) -> Block:
         block = Block(self._next_address, size, pool)
         self._next_address += size
         self._segments[block.address] = block
@@ -221,7 +173,7 @@ class CachingAllocator:
     def _split(self, block: Block, size: int) -> None:
         rest = Block(block.address + size, block.size_bytes - size, block.pool, expandable=block.expandable)
         block.size_bytes = size
-        _link_after(block, rest)
+        link_after(block, rest)
         block.pool.insert(rest)
 
     # --- giving memory back ----------------------------------------------------------------------
@@ -257,7 +209,7 @@ class CachingAllocator:
         del self._segments[block.address]
         self.reserved_bytes -= block.size_bytes
 
-    def _release_oversize(self, pool: _Pool, size: int) -> bool:
+    def _release_oversize(self, pool: Pool, size: int) -> bool:
         """With ``max_split_size_mb``: release just enough unsplittable cached blocks for ``size``."""
         limit = self.settings.max_split_bytes
         if limit is None:
@@ -277,7 +229,7 @@ class CachingAllocator:
 
     # --- expandable segments ---------------------------------------------------------------------
 
-    def _grow_expandable(self, pool: _Pool, size: int) -> Block | None:
+    def _grow_expandable(self, pool: Pool, size: int) -> Block | None:
         block = self._find_expandable(pool, size)
         if not block.mapped and not self._map(block, min(block.size_bytes, size)):
             return None
@@ -290,7 +242,7 @@ class CachingAllocator:
         pool.remove(block)
         return block
 
-    def _find_expandable(self, pool: _Pool, size: int) -> Block:
+    def _find_expandable(self, pool: Pool, size: int) -> Block:
         for _, unmapped in pool.unmapped:
             first = unmapped
             if first.previous is not None and not first.previous.allocated:
@@ -328,7 +280,7 @@ class CachingAllocator:
     def _split_unmapped(self, block: Block, size: int) -> None:
         rest = Block(block.address + size, block.size_bytes - size, block.pool, mapped=False, expandable=True)
         block.size_bytes = size
-        _link_after(block, rest)
+        link_after(block, rest)
         block.pool.insert(rest)
 
     def _unmap(self, block: Block) -> None:
@@ -351,7 +303,7 @@ class CachingAllocator:
         if block.address + block.size_bytes > end:
             after = Block(end, block.address + block.size_bytes - end, block.pool, expandable=True)
             block.size_bytes -= after.size_bytes
-            _link_after(block, after)
+            link_after(block, after)
             block.pool.insert(after)
         block.mapped = False
         self.reserved_bytes -= block.size_bytes
@@ -360,15 +312,3 @@ class CachingAllocator:
         if block.previous is None and block.next is None:
             block.pool.remove(block)
             del self._segments[block.address]
-
-
-def _growable(block: Block) -> int:
-    after = block.next
-    return block.size_bytes + (after.size_bytes if after is not None and not after.mapped else 0)
-
-
-def _link_after(block: Block, rest: Block) -> None:
-    rest.previous, rest.next = block, block.next
-    if block.next is not None:
-        block.next.previous = rest
-    block.next = rest

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from planner.quantity import Quantity
-from validate.trace.allocator import AllocatorSettings, Block, CachingAllocator, SimulatedOutOfMemoryError
+from validate.trace.allocator import AllocatorSettings, CachingAllocator, SimulatedOutOfMemoryError
+from validate.trace.blocks import Block
 from validate.trace.events import HOST, EventLog, Kind
 
 

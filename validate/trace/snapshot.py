@@ -9,7 +9,8 @@ import pickle
 from pathlib import Path
 from typing import Any
 
-from validate.trace.allocator import Block, CachingAllocator, SimulatedOutOfMemoryError
+from validate.trace.allocator import CachingAllocator, SimulatedOutOfMemoryError
+from validate.trace.blocks import Block
 from validate.trace.events import HOST, EventLog, Kind
 
 

@@ -6,7 +6,8 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from validate.trace.allocator import AllocatorSettings, Block, CachingAllocator, SimulatedOutOfMemoryError
+from validate.trace.allocator import AllocatorSettings, CachingAllocator, SimulatedOutOfMemoryError
+from validate.trace.blocks import Block
 from validate.trace.events import HOST, EventLog, Kind
 
 CATEGORIES = (
