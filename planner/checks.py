@@ -48,6 +48,7 @@ _SERVING_RANGES: tuple[tuple[str, int, int], ...] = (
     ("output_tokens", 0, MAX_TOKENS),
     ("max_model_len", 1, MAX_TOKENS),
     ("max_num_batched_tokens", 1, MAX_TOKENS),
+    ("max_num_seqs", 1, MAX_BATCH),
     ("num_lora_adapters", 0, 100_000),
     ("lora_rank", 1, MAX_RANK),
     ("num_speculative_tokens", 0, 1024),

@@ -115,6 +115,8 @@ class ServingWorkload:
     """vLLM's ``gpu_memory_utilization`` or SGLang's ``mem_fraction_static``."""
     max_num_batched_tokens: int | None = None
     """vLLM's profile-run size, SGLang's chunked prefill, llama.cpp's ``n_ubatch``."""
+    max_num_seqs: int | None = None
+    """Requests vLLM runs at once; its profile run samples for as many. None: the engine's default."""
     cuda_graphs: bool = True
     num_lora_adapters: int = 0
     lora_rank: int = 16

@@ -132,6 +132,7 @@ SECTIONS = (
             _other("float", "--gpu-memory-utilization", "serve.gpu_memory_utilization",
                    "Share of the card vLLM or SGLang claims."),
             _int("--max-num-batched-tokens", "serve.max_num_batched_tokens", "Tokens of one prefill batch."),
+            _int("--max-num-seqs", "serve.max_num_seqs", "Requests vLLM may run at once."),
             _switch("--cuda-graphs", "serve.cuda_graphs", "Capture CUDA graphs."),
             _int("--num-lora-adapters", "serve.num_lora_adapters", "LoRA adapters resident at once."),
             _other("text", "--draft-model", "serve.draft_model", "Draft model of speculative decoding.", "MODEL"),

@@ -180,6 +180,7 @@ def _adapter(request: MemoryRequest) -> AdapterSpec:
 
 def _serving(case: Case, request: MemoryRequest) -> ServingWorkload:
     serve = request.serve or CaseServing()
+    engine = serve.engine or request.framework
     compute = request.compute_dtype or _default_compute(request)
     weight_dtype = request.weight_dtype or compute
     if request.quant_group_size and weight_dtype.startswith(("gptq-", "awq-")):
@@ -198,13 +199,24 @@ def _serving(case: Case, request: MemoryRequest) -> ServingWorkload:
         prompt_tokens=prompt,
         output_tokens=output or 0,
         max_model_len=serve.max_model_len,
-        engine=serve.engine or request.framework,
-        engine_version=request.framework_version,
+        engine=engine,
+        engine_version=_engine_version(request, engine),
         attention="eager" if serve.flash_attention is False else request.attention,
         gpu_memory_utilization=serve.gpu_memory_utilization or serve.mem_fraction_static,
         max_num_batched_tokens=serve.max_num_batched_tokens or serve.chunked_prefill_size or serve.n_ubatch,
+        max_num_seqs=serve.max_num_seqs,
         cuda_graphs=not serve.enforce_eager,
     )
+
+
+_UNNAMED_VLLM = "0.7"
+"""Logs that state their profile at INFO level are those of the first engine, in versions 0.6.4 to 0.10."""
+
+
+def _engine_version(request: MemoryRequest, engine: str) -> str | None:
+    if request.framework_version is not None or engine != "vllm":
+        return request.framework_version
+    return _UNNAMED_VLLM
 
 
 def _default_compute(request: MemoryRequest) -> str:

@@ -10,6 +10,7 @@ import shlex
 from planner.dtypes import weight_format
 from planner.errors import UnsupportedError
 from planner.export.chosen import Chosen
+from planner.memory.terms.vllm_start import default_share_percent
 from planner.request_text import comment
 
 VLLM_FILE = "serve_vllm.sh"
@@ -37,8 +38,9 @@ def vllm_command(chosen: Chosen) -> list[str]:
     command += _when(spread.pp > 1, "--pipeline-parallel-size", spread.pp)
     command += _when(spread.dp_replicate > 1, "--data-parallel-size", spread.dp_replicate)
     command += ["--max-model-len", str(workload.max_model_len or workload.context_tokens)]
-    command += ["--max-num-seqs", str(workload.concurrency)]
-    command += ["--gpu-memory-utilization", str(workload.gpu_memory_utilization or 0.9)]
+    command += ["--max-num-seqs", str(workload.max_num_seqs or workload.concurrency)]
+    share = workload.gpu_memory_utilization or default_share_percent(workload) / 100
+    command += ["--gpu-memory-utilization", str(share)]
     command += _when(workload.max_num_batched_tokens, "--max-num-batched-tokens", workload.max_num_batched_tokens)
     command += _when(workload.kv_cache_dtype == "fp8", "--kv-cache-dtype", "fp8")
     quantisation = _quantisation(workload.weight_dtype, _VLLM_QUANTISATION, "vLLM")

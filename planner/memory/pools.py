@@ -6,25 +6,39 @@ SGLang's is what was free before loading.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from fractions import Fraction
 
 from hardware_db.gpu import Gpu
 from planner.memory.breakdown import MemoryTerm
-from planner.memory.runtime import context_terms
+from planner.memory.runtime import context_terms, generation
 from planner.memory.serving import serving_breakdown
 from planner.memory.terms.kv_cache import token_bytes
-from planner.memory.terms.serving_engines import POOLED, engine_rules, version_of
-from planner.memory.terms.serving_passes import DEFAULT_SHARE, NON_TORCH_BYTES, NON_TORCH_TP_BYTES
+from planner.memory.terms.serving_engines import POOLED, engine_rules
+from planner.memory.terms.serving_passes import claimed_bytes
+from planner.memory.terms.sglang_start import LOADED_KERNELS_BYTES
+from planner.memory.terms.vllm_start import vllm_start
 from planner.model.architecture import ModelArchitecture
 from planner.request import Parallelism, ServingWorkload
 from planner.units import GIB, MIB
 
-CUDA_VISIBLE = Fraction(988, 1000)
-"""Share of the driver's total that CUDA programs see, as torch prints it in published logs: 79.25 of 80 GiB
-(A100), 14.74 of 15 (T4), 22.16 of 22.49 (L4), 44.4 of 44.99 (L40S)."""
-GRAPHS_COUNTED_SINCE = (0, 21)
-"""vLLM takes CUDA graphs from the pool since 0.21 (its own log says so); before, they came on top of the share."""
+_CUDA_VISIBLE_PERMILLE = 988
+_SMALL_VISIBLE_PERMILLE = 983
+_HOPPER_VISIBLE_PERMILLE = 994
+_SMALL_BYTES = 30 * GIB
+
+
+def cuda_visible_bytes(gpu: Gpu) -> int:
+    """What CUDA programs see of the driver's total, as torch prints it in published logs.
+
+    79.2 of 80 GiB (A100), 39.5 of 40 (A100), 44.4 of 44.99 (L40S); 22.1 of 22.49 (A10G), 23.6 of 23.99 (RTX 4090),
+    14.7 of 15 (T4); 79.2 of 79.65 (H100), 139.8 of 140.4 (H200).
+    """
+    small = gpu.memory_bytes < _SMALL_BYTES
+    permille = _SMALL_VISIBLE_PERMILLE if small else _CUDA_VISIBLE_PERMILLE
+    if generation(gpu) in (9, 10):
+        permille = _HOPPER_VISIBLE_PERMILLE
+    return gpu.memory_bytes * permille // 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +48,17 @@ class Range:
     expected: int
     low: int
     high: int
+
+    @property
+    def ends(self) -> tuple[int, int, int]:
+        """Expected, low and high."""
+        return self.expected, self.low, self.high
+
+    def plus(self, other: Range) -> Range:
+        """Both together, where both go the same way."""
+        return Range(
+            expected=self.expected + other.expected, low=self.low + other.low, high=self.high + other.high
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,20 +85,33 @@ def pools(
     """What the engine's log would print. ``cuda_total_bytes``: memory as torch reports it, where known."""
     rules = engine_rules(architecture, workload, parallelism)
     phases = serving_breakdown(architecture, workload, parallelism, gpu).phases
-    weights = _weights(phases[0].terms)
-    scratch = _range(_only(phases[-1].terms, "activations"))
+    start = vllm_start(architecture, workload, gpu)
+    weights = _weights(phases[0].terms, LOADED_KERNELS_BYTES if rules.name == "sglang" else 0)
+    scratch = _range(phases[-1].terms, "activations")
+    if rules.name == "vllm":
+        scratch = scratch.plus(_range(phases[-1].terms, "workspace"))
     several = parallelism.num_gpus > 1
     non_torch = Range(
-        expected=NON_TORCH_TP_BYTES if several else NON_TORCH_BYTES, low=32 * MIB, high=(4 if several else 2) * GIB
+        expected=start.non_torch_tp_bytes if several else start.non_torch_bytes,
+        low=16 * MIB,
+        high=(4 if several else 2) * GIB,
     )
-    graphs = _range(_only(phases[-1].terms, "cuda_graphs"))
-    pool: Range | None
+    graphs = _range(phases[-1].terms, "cuda_graphs")
+    pool: Range | None = None
     if rules.name not in POOLED:
         cache = sum(term.size_bytes for term in phases[-1].terms if term.kind == "kv_cache")
         pool = Range(expected=cache, low=cache, high=cache)
-    else:
-        total = cuda_total_bytes or (int(gpu.memory_bytes * CUDA_VISIBLE) if gpu else None)
-        pool = None if total is None else _pool(workload, total, weights, scratch, non_torch, graphs, gpu)
+    elif gpu is not None:
+        total = cuda_total_bytes or cuda_visible_bytes(gpu)
+        if rules.name == "vllm":
+            taken = [weights, scratch, non_torch, *([graphs] if start.graphs_in_pool else [])]
+            pool = _left_of(claimed_bytes(total, workload, parallelism, gpu), taken)
+        else:
+            contexts = [_range((term,), "context") for term in context_terms(gpu, num_gpus=parallelism.num_gpus)]
+            free = _left_of(total, contexts)
+            share = [claimed_bytes(free_bytes, workload, parallelism, gpu) for free_bytes in free.ends]
+            claimed = Range(expected=share[0], low=share[1], high=share[2])
+            pool = _left_of(claimed.expected, [weights], doubt=claimed)
     per_token = token_bytes(architecture, rules.cache)
     return EnginePools(
         weights=weights,
@@ -85,16 +123,14 @@ def pools(
     )
 
 
-def _weights(resident: tuple[MemoryTerm, ...]) -> Range:
-    size = sum(term.size_bytes for term in resident if term.kind in ("weights", "adapter"))
+def _weights(resident: tuple[MemoryTerm, ...], beside: int) -> Range:
+    size = beside + sum(term.size_bytes for term in resident if term.kind in ("weights", "adapter"))
     return Range(expected=size, low=size * 995 // 1000, high=size * 1015 // 1000)
 
 
-def _only(terms: tuple[MemoryTerm, ...], kind: str) -> MemoryTerm | None:
-    return next((term for term in terms if term.kind == kind), None)
-
-
-def _range(term: MemoryTerm | None) -> Range:
+def _range(terms: tuple[MemoryTerm, ...], kind: str) -> Range:
+    """The first term of ``kind``; nothing where there is none."""
+    term = next((term for term in terms if term.kind == kind), None)
     if term is None:
         return Range(expected=0, low=0, high=0)
     low = term.size_bytes if term.low_bytes is None else term.low_bytes
@@ -102,35 +138,17 @@ def _range(term: MemoryTerm | None) -> Range:
     return Range(expected=term.size_bytes, low=low, high=high)
 
 
-def _pool(
-    workload: ServingWorkload,
-    total: int,
-    weights: Range,
-    scratch: Range,
-    non_torch: Range,
-    graphs: Range,
-    gpu: Gpu | None,
-) -> Range:
-    """The pool in bytes; its low end meets every high end of what is taken before it."""
-    share = workload.gpu_memory_utilization
-    if workload.engine == "vllm":
-        fraction = DEFAULT_SHARE["vllm"] if share is None else Fraction(str(share))
-        budget = int(total * fraction)
-        taken = [weights, scratch, non_torch]
-        version = version_of(workload.engine_version)
-        if version is not None and version >= GRAPHS_COUNTED_SINCE:
-            taken.append(graphs)
-        expected = budget - sum(each.expected for each in taken)
-        low = budget - sum(each.high for each in taken)
-        high = budget - sum(each.low for each in taken)
-    else:
-        fraction = DEFAULT_SHARE["sglang"] if share is None else Fraction(str(share))
-        context = context_terms(gpu, num_gpus=1)[0]
-        occupied = _range(context)
-        expected = int((total - occupied.expected) * fraction) - weights.expected
-        low = int((total - occupied.high) * fraction) - weights.high
-        high = int((total - occupied.low) * fraction) - weights.low
-    return Range(expected=max(expected, 0), low=max(low, 0), high=max(high, 0))
+def _left_of(total: int, taken: list[Range], *, doubt: Range | None = None) -> Range:
+    """What ``taken`` leaves of ``total``, itself in ``doubt``. Deviations are independent: their squares add."""
+    left = total - sum(each.expected for each in taken)
+    below = [each.high - each.expected for each in taken]
+    above = [each.expected - each.low for each in taken]
+    if doubt is not None:
+        below.append(doubt.expected - doubt.low)
+        above.append(doubt.high - doubt.expected)
+    low = left - math.isqrt(sum(deviation**2 for deviation in below))
+    high = left + math.isqrt(sum(deviation**2 for deviation in above))
+    return Range(expected=max(left, 0), low=max(low, 0), high=max(high, 0))
 
 
 def _tokens(pool: Range, per_token: int, block: int) -> Range:

@@ -11,14 +11,15 @@ from planner.dtypes import element_bytes, weight_format
 from planner.memory.breakdown import MemoryBreakdown, MemoryTerm, PhaseBreakdown
 from planner.memory.ops import Int, ceil_div, maximum
 from planner.memory.runtime import context_terms, slack_term, workspace_term
-from planner.memory.terms import serving_extras, serving_kernels
+from planner.memory.terms import serving_extras, serving_kernels, vllm_start
 from planner.memory.terms.kv_cache import cache_terms, largest_layer_token_bytes
 from planner.memory.terms.serving_activations import Scores, activation_terms
 from planner.memory.terms.serving_engines import POOLED, EngineRules, engine_rules
 from planner.memory.terms.serving_passes import (
+    claimed_bytes,
     compute_buffer_term,
     graphs_term,
-    profile_term,
+    scratch_term,
     set_aside_term,
 )
 from planner.memory.terms.weights import weight_terms
@@ -39,7 +40,7 @@ def serving_breakdown(
     resident = _resident(architecture, workload, rules)
     context = context_terms(gpu, num_gpus=parallelism.num_gpus)
     if rules.name in POOLED or rules.name == "llama.cpp":
-        phases = _planned(architecture, workload, rules, gpu, context)
+        phases = _planned(architecture, workload, parallelism, rules, gpu, context)
     else:
         phases = _stepwise(architecture, workload, rules, gpu)
     return MemoryBreakdown(
@@ -164,6 +165,7 @@ def _rebuilding(
 def _planned(
     architecture: ModelArchitecture,
     workload: ServingWorkload,
+    parallelism: Parallelism,
     rules: EngineRules,
     gpu: Gpu | None,
     context: tuple[MemoryTerm, ...],
@@ -185,9 +187,14 @@ def _planned(
         length = (total if reserved is None else maximum(reserved, total)) * workload.concurrency
         scratch = compute_buffer_term(architecture, workload, length, flash_attention=flash)
         return {"load": (), "serve": (*cache, *draft, scratch)}
-    scratch = profile_term(architecture, workload, gpu, rules.weights.tp)
+    scratch = scratch_term(architecture, workload, gpu, rules.weights.tp)
     graphs = graphs_term(workload)
-    moving = [*cache, *draft, scratch, workspace_term(gpu, handles=1), *([] if graphs is None else [graphs])]
-    beside = sum(term.size_bytes for term in context) + (0 if graphs is None else graphs.size_bytes)
-    aside = set_aside_term(workload, gpu, beside)
-    return {"load": (), "serve": tuple(moving) if aside is None else (*moving, aside)}
+    moving = (*cache, *draft, scratch, workspace_term(gpu, handles=1), *graphs)
+    if gpu is None:
+        return {"load": (), "serve": moving}
+    outside = [*context, *(() if rules.name == "vllm" and vllm_start.graphs_in_share(workload) else graphs)]
+    if rules.name == "sglang":
+        outside.append(scratch)
+    beside: Int = sum((term.size_bytes for term in outside), start=0)
+    claimed = claimed_bytes(gpu.memory_bytes, workload, parallelism, gpu)
+    return {"load": (), "serve": (*moving, set_aside_term(claimed, gpu, beside))}

@@ -169,13 +169,14 @@ def unsplit_weights_term(
 ) -> MemoryTerm:
     """Remainders of the blocks that hold the weights of the layers.
 
-    A tensor of 10 MiB or more gets a segment of whole 2 MiB; up to 1 MiB left over stays part of its block.
+    A tensor of 10 MiB or more gets a segment of whole 2 MiB; up to 1 MiB left over stays part of its block. SGLang
+    counts what the card has lost, which is whole segments.
     """
     size: Int = 0
     for group in architecture.groups:
         layers = ceil_div(group.count, rules.weights.pp)
         for tensor_bytes, copies in _tensors(group, fmt, compute_dtype, rules):
-            size = size + layers * copies * _remainder(tensor_bytes)
+            size = size + layers * copies * _remainder(tensor_bytes, whole=rules.name == "sglang")
     return MemoryTerm(
         kind="weights",
         label="unsplit blocks of weights",
@@ -205,6 +206,6 @@ def _tensors(
     return [(sizes[key], copies[key]) for key in sizes]
 
 
-def _remainder(size_bytes: Int) -> Int:
+def _remainder(size_bytes: Int, *, whole: bool) -> Int:
     left = -size_bytes % (2 * MIB)
-    return where((size_bytes >= 10 * MIB) & (left <= MIB), left, 0)
+    return where((size_bytes >= 10 * MIB) & (whole | (left <= MIB)), left, 0)
