@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from planner import vocabulary
 from planner.errors import PlannerError, RequestError
 from planner.request import ServingWorkload, TrainingWorkload
-from tui.cli.options import request_options
+from tui.cli.shared.options import request_options
 from tui.command_line import command_line
 from tui.request_builder import Asked, build, build_one
 

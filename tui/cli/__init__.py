@@ -34,10 +34,8 @@ _TOP_LEVEL_OPTIONS = ("--help", "-h", "--version")
 
 
 def command_names() -> list[str]:
-    """Subcommands are the public modules of this package that are not shared helpers."""
-    shared = {"options", "output", "saved_request"}
-    stems = {path.stem for path in Path(__file__).parent.glob("[!_]*.py")} - shared
-    return sorted(stem.replace("_", "-") for stem in stems)
+    """Subcommands are the public modules of this package."""
+    return sorted(path.stem.replace("_", "-") for path in Path(__file__).parent.glob("[!_]*.py"))
 
 
 class LazyGroup(click.Group):

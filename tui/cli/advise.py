@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from planner.errors import ExitCode
-from tui.cli.options import INT, request_options
+from tui.cli.shared.options import INT, request_options
 
 MAX_SHOWN = 1000
 

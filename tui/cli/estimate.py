@@ -12,9 +12,9 @@ import click
 from planner.checks import check_range
 from planner.errors import ExitCode, RequestError
 from planner.plan import Plan, plan_requests
-from tui.cli.options import INT, RequestCommand, Word, request_options
-from tui.cli.output import report_warnings
-from tui.cli.saved_request import reopened, request_file_option
+from tui.cli.shared.options import INT, RequestCommand, Word, request_options
+from tui.cli.shared.output import report_warnings
+from tui.cli.shared.saved_request import reopened, request_file_option
 from tui.files import save
 from tui.request_builder import Asked, build
 

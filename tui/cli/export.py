@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from planner.errors import RequestError
-from tui.cli.options import RequestCommand, Word, request_options
-from tui.cli.saved_request import reopened_one, request_file_option
+from tui.cli.shared.options import RequestCommand, Word, request_options
+from tui.cli.shared.saved_request import reopened_one, request_file_option
 from tui.files import save
 
 TARGETS = ("accelerate", "deepspeed", "trl", "axolotl", "vllm", "sglang", "skypilot", "dstack", "slurm")

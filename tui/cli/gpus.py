@@ -12,7 +12,7 @@ from hardware_db.gpu import Gpu
 from hardware_db.offer import Offer
 from planner.errors import ExitCode, RequestError
 from planner.units import parse_bytes
-from tui.cli.options import USD
+from tui.cli.shared.options import USD
 from tui.render import gpu_facts
 from tui.render.listing import render
 

@@ -7,7 +7,7 @@ import click
 from planner.errors import ExitCode, RequestError
 from planner.model.registry import RegistryEntry, all_models, find, resolve
 from planner.units import parse_count
-from tui.cli.output import report_warnings
+from tui.cli.shared.output import report_warnings
 from tui.render import model_facts
 from tui.render.listing import render
 

@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from planner.errors import ExitCode, RequestError
-from tui.cli.options import RequestCommand, request_options
-from tui.cli.output import report_warnings
+from tui.cli.shared.options import RequestCommand, request_options
+from tui.cli.shared.output import report_warnings
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 MAX_LOG_BYTES = 50_000_000

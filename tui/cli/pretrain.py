@@ -16,8 +16,8 @@ from planner.economics.energy import Site
 from planner.errors import ExitCode, RequestError
 from planner.memory import rule
 from planner.units import TERA, format_count
-from tui.cli.options import COUNT, INT, USD
-from tui.cli.output import report_warnings
+from tui.cli.shared.options import COUNT, INT, USD
+from tui.cli.shared.output import report_warnings
 from tui.render import costs, pretrain
 from tui.render.listing import render
 

@@ -11,8 +11,8 @@ import click
 
 from planner.errors import EnvironmentProblemError, ExitCode, RequestError
 from planner.request import PlanRequest, ServingWorkload, TrainingWorkload
-from tui.cli.options import COUNT, FLOAT, INT, USD, RequestCommand, Word, request_options
-from tui.cli.output import report_warnings
+from tui.cli.shared.options import COUNT, FLOAT, INT, USD, RequestCommand, Word, request_options
+from tui.cli.shared.output import report_warnings
 
 TOP = 10
 MAX_SHOWN = 1000

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +9,9 @@ import click
 
 from planner.errors import ExitCode, RequestError
 from planner.units import parse_bytes
-from tui.cli.options import FLOAT, INT, RequestCommand, request_options
-from tui.cli.output import report_warnings
+from tui.cli.shared import progress
+from tui.cli.shared.options import FLOAT, INT, RequestCommand, request_options
+from tui.cli.shared.output import report_warnings
 from tui.files import save
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def _traced(values: dict[str, Any]) -> tuple[TraceResult, PlanRequest | None, Gp
     if values["replayed"] is not None:
         return result_of(load(values["replayed"]), **settings), None, None
     if values["script"] is not None:
-        with _progress("tracing"):
+        with progress.status("tracing"):
             log, wall_s = trace_script(values["script"], timeout_s=values["timeout"])
         return result_of(log, wall_s=wall_s, **settings), None, None
     from tui.request_builder import build_one
@@ -92,7 +92,7 @@ def _traced(values: dict[str, Any]) -> tuple[TraceResult, PlanRequest | None, Gp
         settings["capacity_bytes"] = _free_bytes(gpu, request)
     if values["lengths"] is not None:
         return _over_histories(values, request, gpu, settings["capacity_bytes"]), request, gpu
-    with _progress("tracing"):
+    with progress.status("tracing"):
         result = trace(request, gpu=gpu, num_steps=values["steps"], timeout_s=values["timeout"])
     return result_of(result.log, wall_s=result.wall_s, **settings), request, gpu
 
@@ -108,7 +108,7 @@ def _over_histories(
     check_range("steps", steps, 1, 1000)
     check_range("histories", values["histories"], 1, 20)
     samples = read_lengths(values["lengths"], values["tokenizer"])
-    with _progress("tracing"):
+    with progress.status("tracing"):
         return trace_histories(
             request, samples, gpu=gpu, packing=values["packing"], num_histories=values["histories"],
             num_steps=steps, seed=values["seed"], capacity_bytes=capacity_bytes, timeout_s=values["timeout"],
@@ -162,13 +162,3 @@ def _write(path: Path, write: Any) -> None:
         write(path)
     except OSError as error:
         raise RequestError(f"{path} cannot be written: {error.strerror}", hint="name another file") from None
-
-
-def _progress(what: str) -> Any:
-    from contextlib import nullcontext
-
-    if not sys.stderr.isatty():
-        return nullcontext()
-    from rich.console import Console
-
-    return Console(stderr=True).status(what)

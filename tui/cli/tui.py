@@ -11,8 +11,8 @@ import click
 
 from planner.errors import EnvironmentProblemError, RequestError
 from planner.request import PlanRequest
-from tui.cli.options import INT, RequestCommand, request_options
-from tui.cli.saved_request import reopened_one, request_file_option
+from tui.cli.shared.options import INT, RequestCommand, request_options
+from tui.cli.shared.saved_request import reopened_one, request_file_option
 from tui.request_builder import build_one
 
 DEFAULT_MODEL = "meta-llama/Llama-3.1-8B"

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +11,12 @@ import click
 
 from planner.errors import EnvironmentProblemError, ExitCode, RequestError
 from planner.units import parse_bytes
-from tui.cli.options import FLOAT, INT, Word, request_options
-from tui.cli.output import report_warnings
+from tui.cli.shared import progress
+from tui.cli.shared.options import FLOAT, INT, Word, request_options
+from tui.cli.shared.output import report_warnings
 
 if TYPE_CHECKING:
     from validate.campaign import Campaign, Measured
-    from validate.matrix import Case
     from validate.measure.spec import RunSpec
     from validate.store import Store
 
@@ -65,7 +63,7 @@ def _run_probes(values: dict[str, Any]) -> int:
     from validate.measure.protocol import run_probes
 
     campaign = _campaign(values)
-    with _progress() as say:
+    with progress.phases() as say:
         say("probing")
         found = run_probes(campaign.device)
     document = {
@@ -113,7 +111,7 @@ def _run_one(values: dict[str, Any]) -> int:
 
     campaign = _campaign(values)
     spec, architecture = _spec(values, campaign)
-    with _progress(_num_phases(spec)) as say:
+    with progress.phases(_num_phases(spec)) as say:
         say("predicting")
         measured = campaign.measure(spec, architecture, progress=say)
     report_warnings(measured.forecast.notes)
@@ -168,21 +166,6 @@ def _exit_code(measured: Measured) -> int:
     return int(ExitCode.OK if measured.comparison.inside else ExitCode.OUTSIDE_INTERVAL)
 
 
-@contextmanager
-def _progress(num_phases: int | None = None) -> Iterator[Any]:
-    """A bar over the phases of a run, on stderr and only where a person watches."""
-    if not sys.stderr.isatty():
-        yield lambda text: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description:<26}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("starting", total=num_phases)
-        yield lambda text: bar.update(task, description=text, advance=", step " in text)
-
-
 def _num_phases(spec: RunSpec) -> int:
     if spec.task == "serve":
         return 3
@@ -199,11 +182,13 @@ def _run_suite(values: dict[str, Any]) -> int:
     campaign = _campaign(values)
     inside = True
     left = 0
-    with _suite_progress(len(cases)) as (say, advance):
-        for case, outcome in run_suite(
-            campaign, cases, progress=say, max_minutes=values["max_minutes"], memory_limit_bytes=_limit(values)
-        ):
-            advance(case)
+    with progress.cases(len(cases)) as (say, advance):
+        outcomes = run_suite(
+            campaign, cases, progress=lambda case, text: say(f"{case.name}: {text}"),
+            max_minutes=values["max_minutes"], memory_limit_bytes=_limit(values),
+        )  # fmt: skip
+        for case, outcome in outcomes:
+            advance()
             click.echo(render.line(case.name, outcome))
             if isinstance(outcome, Skipped):
                 left += outcome.resumable
@@ -212,25 +197,6 @@ def _run_suite(values: dict[str, Any]) -> int:
     if left:
         report_warnings([f"{left} of {len(cases)} runs are left; the same command goes on with them"])
     return int(ExitCode.OK if inside else ExitCode.OUTSIDE_INTERVAL)
-
-
-@contextmanager
-def _suite_progress(total: int) -> Iterator[Any]:
-    """A progress bar over the cases, on stderr and only where a person watches."""
-    if not sys.stderr.isatty():
-        yield lambda case, text: None, lambda case: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("starting", total=total)
-
-        def say(case: Case, text: str) -> None:
-            bar.update(task, description=f"{case.name}: {text}")
-
-        yield say, lambda case: bar.advance(task)
 
 
 @command.command("history")

@@ -1,0 +1,1 @@
+"""What several commands share: options of a request, notes on stderr, progress."""
