@@ -96,6 +96,9 @@ def check_choice(name: str, value: str | None, choices: tuple[str, ...]) -> None
         return
     from difflib import get_close_matches
 
+    if name == "method" and value.lower() in vocabulary.OBJECTIVES:
+        hint = f"that is an objective: --objective {value.lower()}, with the method that trains it"
+        raise RequestError(f"there is no method {value!r}", hint=hint)
     near = get_close_matches(str(value).lower(), choices, n=2, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"one of {', '.join(choices)}"
     raise RequestError(f"there is no {_human(name)} {value!r}", hint=hint)

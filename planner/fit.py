@@ -113,6 +113,11 @@ def fit_of(
     )
 
 
+ROOMIER_TIMES = 4
+"""A count that leaves room is named after a TIGHT one up to so many times its GPUs; beyond that another kind of GPU
+or another spread is the answer, not more of the same."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Fitter:
     """One workload of one model, ready to be tried on GPUs."""
@@ -137,7 +142,8 @@ class Fitter:
     def smallest(self, gpu: Gpu) -> tuple[Fit, ...]:
         """The smallest counts that hold the workload: the first TIGHT one, if any, and the first that FITS.
 
-        Empty where no count helps: what every rank holds alike is already too much.
+        Empty where no count helps: what every rank holds alike is already too much. The TIGHT one alone where
+        only ``ROOMIER_TIMES`` its GPUs would leave room.
         """
         return tuple(fit for count in self.smallest_counts(gpu) if (fit := self.on_count(gpu, count)))
 
@@ -151,7 +157,7 @@ class Fitter:
                 found.append(num_gpus)
             if level is Verdict.FITS:
                 break
-            num_gpus = self._next_count(gpu, num_gpus)
+            num_gpus = self._next_count(gpu, num_gpus, found[0] if found else None)
         return tuple(found)
 
     def size(self, gpu: Gpu, num_gpus: int) -> Size | None:
@@ -168,18 +174,21 @@ class Fitter:
         """The ``top`` kinds of GPU that hold the workload for the least money, by dollars per hour.
 
         Counts are tried in order of price, so that no dearer one is estimated than is needed. Of each kind the
-        count that FITS is given, after a TIGHT one that costs less.
+        count that FITS is given, after a TIGHT one that costs less; kinds only TIGHT fill up what is left.
         """
         tries: list[tuple[Decimal, int, int]] = []
         tight: dict[int, Fit] = {}
         found: list[Fit] = []
+        roomless: list[Fit] = []
         kinds = 0
 
-        def queue(index: int, num_gpus: int | None) -> None:
+        def queue(index: int, num_gpus: int | None) -> bool:
             rental = num_gpus and cheapest_rental(self.offers_of(gpus[index]), num_gpus, self.wish)
             limit = self.wish.max_usd_per_hour
-            if num_gpus and rental and (limit is None or rental.usd_per_hour <= limit):
-                heappush(tries, (rental.usd_per_hour, index, num_gpus))
+            if not num_gpus or not rental or (limit is not None and rental.usd_per_hour > limit):
+                return False
+            heappush(tries, (rental.usd_per_hour, index, num_gpus))
+            return True
 
         for index, gpu in enumerate(gpus):
             if self.offers_of(gpu):
@@ -187,16 +196,18 @@ class Fitter:
         while tries and kinds < top:
             _, index, num_gpus = heappop(tries)
             fit = self.on_count(gpus[index], num_gpus)
+            if fit is not None and fit.verdict is Verdict.TIGHT:
+                tight.setdefault(index, fit)
+            early = tight.get(index)
             if fit is not None and fit.verdict is Verdict.FITS:
-                early = tight.get(index)
                 found += [early] if early and by_price(early) < by_price(fit) else []
                 found.append(fit)
                 kinds += 1
                 continue
-            if fit is not None and fit.verdict is Verdict.TIGHT:
-                tight.setdefault(index, fit)
-            queue(index, self._next_count(gpus[index], num_gpus))
-        return tuple(found)
+            before = early.parallelism.num_gpus if early else None
+            if not queue(index, self._next_count(gpus[index], num_gpus, before)) and early:
+                roomless.append(early)
+        return (*found, *roomless[: top - kinds])
 
     def _verdict(self, gpu: Gpu, num_gpus: int) -> Verdict:
         size = self.size(gpu, num_gpus)
@@ -212,18 +223,18 @@ class Fitter:
         """The smallest count whose memory is not less than the weights alone."""
         return self._count_from(gpu, max(1, -(-self._weights_bytes // gpu.memory_bytes)))
 
-    def _next_count(self, gpu: Gpu, num_gpus: int) -> int | None:
-        """The smallest larger count that may hold what ``num_gpus`` did not.
+    def _next_count(self, gpu: Gpu, num_gpus: int, tight: int | None) -> int | None:
+        """The smallest larger count that may hold what ``num_gpus`` did not; ``tight`` is the TIGHT one before.
 
         More ranks never hold less together, so that counts with less memory in all are passed over.
         """
         least = num_gpus + 1
         size = self.size(gpu, num_gpus)
         if size is not None:
-            tight = verdict(size, gpu) is Verdict.TIGHT
             each = size.high_bytes if tight else size.expected_bytes
             least = max(least, -(-each * num_gpus // gpu.memory_bytes))
-        return self._count_from(gpu, least)
+        count = self._count_from(gpu, least)
+        return None if count and tight and count > ROOMIER_TIMES * tight else count
 
     def _count_from(self, gpu: Gpu, least: int) -> int | None:
         """The smallest count worth asking for from ``least`` on; None where none is allowed or none can help."""

@@ -25,6 +25,11 @@ from tui.request_options import options_of
 DEFAULT_BITS = "16"
 DEFAULT_BITS_OF = {"qlora": "4", "qdora": "4", "autoawq": "4"}
 """Methods and engines that mean a width of their own."""
+DEQUANTISED = "bf16"
+"""What MXFP4 checkpoints are loaded in to be trained: transformers trains none of them packed.
+
+Source: https://huggingface.co/docs/transformers/quantization/mxfp4
+"""
 Values = Mapping[str, Any]
 T = TypeVar("T")
 
@@ -100,6 +105,8 @@ def _weight_dtypes(values: Values) -> tuple[str, str | None]:
     bits = _bits(values)
     if named is None and values.get("bits") is None and values.get("method") is None:
         named = _resolved(model_name(values)).checkpoint_weight_dtype
+        if named == "mxfp4":
+            return named, DEQUANTISED
     if named is None:
         choice = bits_choice(bits)
         own = ENGINE_BITS.get(values.get("engine") or "", {})

@@ -25,6 +25,8 @@ class RequestOption:
     help: str
     choices: tuple[str, ...] = ()
     metavar: str | None = None
+    also: tuple[str, ...] = ()
+    """Other spellings the command line takes."""
 
     @property
     def name(self) -> str:
@@ -40,8 +42,8 @@ class Section:
     options: tuple[RequestOption, ...]
 
 
-def _int(flag: str, paths: str, text: str) -> RequestOption:
-    return RequestOption(flag=flag, paths=tuple(paths.split()), kind="int", help=text)
+def _int(flag: str, paths: str, text: str, *also: str) -> RequestOption:
+    return RequestOption(flag=flag, paths=tuple(paths.split()), kind="int", help=text, also=also)
 
 
 def _word(flag: str, paths: str, choices: tuple[str, ...], text: str) -> RequestOption:
@@ -66,7 +68,7 @@ SECTIONS = (
             _word("--compute-dtype", "train.compute_dtype serve.compute_dtype", words.COMPUTE_DTYPES,
                   "Dtype of the arithmetic."),
             _int("--batch-size", "train.batch_size serve.concurrency",
-                 "Samples of one GPU's micro-batch; requests at once when serving."),
+                 "Samples of one GPU's micro-batch; requests at once when serving.", "--concurrency"),
             _int("--seq-len", "train.seq_len", "Tokens of a sample; prompt and answer together when serving."),
             _other("count", "--tokens", "train.num_tokens", "Tokens of the whole job, every epoch counted.",
                    "COUNT"),
@@ -76,7 +78,7 @@ SECTIONS = (
     Section(
         title="Fine-tuning",
         options=(
-            _int("--lora-rank", "train.adapter.rank serve.lora_rank", "Rank of LoRA and its relatives."),
+            _int("--lora-rank", "train.adapter.rank serve.lora_rank", "Rank of LoRA and its relatives.", "--rank"),
             _other("list", "--lora-targets", "train.adapter.target_modules",
                    "Modules that get adapters: q_proj,v_proj or all-linear.", "NAMES"),
             _other("list", "--modules-to-save", "train.adapter.modules_to_save",

@@ -73,6 +73,25 @@ def test_an_ambiguous_name_is_said_on_stderr_and_among_the_warnings(capsys: pyte
     assert any("Llama-2-70b" in warning for warning in json.loads(out)["warnings"])
 
 
+@pytest.mark.parametrize(("model", "gib"), [("gpt-oss-120b", 60.8), ("gpt-oss-20b", 12.8)])
+def test_a_model_published_quantised_is_planned_as_published(
+    capsys: pytest.CaptureFixture[str], model: str, gib: float
+) -> None:
+    """Checkpoint sizes: table 1 of the gpt-oss model card, https://arxiv.org/abs/2508.10925."""
+    document = answer(capsys, "--model", model)
+    serving, *training = estimates(document, tier="analytic")
+    weights = sum(term["size_bytes"] for term in serving["terms"] if term["kind"] == "weights")
+    assert serving["task"] == "serve"
+    assert weights / 2**30 == pytest.approx(gib, rel=0.005)
+    assert {row["method"] for row in training} == {"lora", "full"}
+
+
+def test_requests_at_once_are_asked_for_by_either_name(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ("--model", "llama-8b", "--task", "serve")
+    many, same = (answer(capsys, *asked, flag, "7") for flag in ("--concurrency", "--batch-size"))
+    assert many["estimates"] == same["estimates"]
+
+
 def test_csv_has_the_fits_of_the_json(capsys: pytest.CaptureFixture[str]) -> None:
     args = ("--model", "llama-70b", "--bits", "16")
     document = answer(capsys, *args)
@@ -99,6 +118,7 @@ BROKEN_CONFIG = "broken config"
         (("--model", "llama-70b", "--bits", "8", "--method", "full"), 2, "qlora"),
         (("--model", "llama-70b", "--bits", "4", "--method", "full"), 2, "qlora"),
         (("--model", "llama-70b", "--optimizer", "adanw"), 2, "adamw"),
+        (("--model", "llama-70b", "--method", "dpo"), 2, "--objective dpo"),
         (("--model", "llama-70b", "--modle", "x"), 2, "--model"),
         (("--model", "llama-70b", "--weight-dtype", "int3"), 3, "int"),
         (("--model", "llama-70c"), 3, "llama"),

@@ -90,6 +90,18 @@ def test_beyond_one_machine_whole_machines_are_counted() -> None:
     assert (fits.parallelism.tp, fits.parallelism.pp) == (8, 14)
 
 
+@pytest.mark.parametrize(("high", "counts"), [(1.2, [4, 8]), (1.4, [4])])
+def test_room_that_takes_many_times_the_gpus_is_not_named(high: float, counts: list[int]) -> None:
+    """Every rank holds 0.7 of a GPU alike, the ranks share another: at 1.4 times that, room begins at 70 GPUs."""
+    alike, shared = 7 * A100.memory_bytes // 10, A100.memory_bytes
+
+    def share(parallelism: Parallelism, gpu: Gpu | None) -> Estimate:
+        return estimate(alike + shared // parallelism.num_gpus, high=high, num_gpus=parallelism.num_gpus)
+
+    stubborn = replace(fitter(GIB), workload=TrainingWorkload(), estimator=share)
+    assert [fit.num_gpus for fit in stubborn.smallest(A100)] == counts
+
+
 def test_no_count_helps_where_layers_run_out_or_the_limit_is_reached() -> None:
     assert fitter(10**6 * A100.memory_bytes).smallest(A100) == ()
     assert fitter(3 * A100.memory_bytes, max_gpus=2).smallest(A100) == ()

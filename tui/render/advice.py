@@ -40,7 +40,9 @@ def _time(change: Change) -> str:
         return "speed unknown"
     percent = (change.slowdown - 1) * 100
     return (
-        "as fast" if abs(percent) < 2 else f"{abs(percent):.0f}% {'slower' if percent > 0 else 'faster'} per GPU"
+        "same GPU time"
+        if abs(percent) < 2
+        else f"{abs(percent):.0f}% {'more' if percent > 0 else 'less'} GPU time"
     )
 
 

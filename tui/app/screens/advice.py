@@ -20,7 +20,7 @@ def change_line(change: Change) -> str:
     """One change: what, what it saves, what it costs."""
     parts = [" + ".join(change.labels), f"saves {format_gib(change.saved_bytes)}"]
     if change.slowdown is not None and abs(change.slowdown - 1) >= 0.005:
-        parts.append(f"{change.slowdown:.2f} × the time")
+        parts.append(f"{change.slowdown:.2f} × the GPU time")
     return " · ".join([*parts, *change.costs])
 
 

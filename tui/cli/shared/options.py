@@ -127,7 +127,14 @@ def _click_options(option: RequestOption) -> list[Callable[[Command], Command]]:
         case _:
             kinds = {"int": INT, "count": COUNT, "float": FLOAT, "usd": USD, "bytes": BYTES, "text": click.STRING}
             return [
-                click.option(option.flag, option.name, type=kinds[option.kind], metavar=option.metavar, **common)
+                click.option(
+                    option.flag,
+                    *option.also,
+                    option.name,
+                    type=kinds[option.kind],
+                    metavar=option.metavar,
+                    **common,
+                )
             ]
 
 
