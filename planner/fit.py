@@ -114,8 +114,8 @@ def fit_of(
 
 
 ROOMIER_TIMES = 4
-"""A count that leaves room is named after a TIGHT one up to so many times its GPUs; beyond that another kind of GPU
-or another spread is the answer, not more of the same."""
+"""A count that leaves room is named after a TIGHT one up to so many times its GPUs; beyond that another kind of
+GPU or another spread is the answer, not more of the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
