@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from planner.dtypes import weight_format
 from planner.errors import UnsupportedError
 from planner.export.chosen import Chosen
 from planner.export.yaml_text import dump
@@ -58,7 +59,7 @@ def _fsdp(chosen: Chosen) -> dict[str, Any]:
         "fsdp_reshard_after_forward": True,
         "fsdp_auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
         "fsdp_offload_params": chosen.parallelism.cpu_offload in ("parameters", "nvme"),
-        "fsdp_cpu_ram_efficient_loading": True,
+        "fsdp_cpu_ram_efficient_loading": not weight_format(chosen.training.weight_dtype).is_quantised,
         "fsdp_state_dict_type": "SHARDED_STATE_DICT",
         "fsdp_activation_checkpointing": False,
     }

@@ -8,7 +8,7 @@ from planner.dtypes import weight_format
 from planner.errors import UnsupportedError
 from planner.export import deepspeed
 from planner.export.chosen import Chosen
-from planner.export.trl import OPTIMIZERS, check_method
+from planner.export.trl import ATTENTION, OPTIMIZERS, check_method
 from planner.export.yaml_text import dump
 from planner.request_text import comment
 
@@ -50,8 +50,7 @@ def document(chosen: Chosen) -> dict[str, Any]:
         "num_epochs": 1,
         "bf16": workload.compute_dtype == "bf16",
         "fp16": workload.compute_dtype == "fp16",
-        "flash_attention": workload.attention == "flash-attention-2",
-        "sdp_attention": workload.attention == "sdpa",
+        "attn_implementation": ATTENTION[workload.attention],
     }  # fmt: skip
     if workload.method != "full":
         targets = adapter.target_modules
@@ -72,7 +71,7 @@ def document(chosen: Chosen) -> dict[str, Any]:
             "fsdp_version": 2,
             "fsdp_config": {
                 "offload_params": spread.cpu_offload in ("parameters", "nvme"),
-                "cpu_ram_efficient_loading": True,
+                "cpu_ram_efficient_loading": not stored.is_quantised,
                 "auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
                 "state_dict_type": "SHARDED_STATE_DICT",
                 "reshard_after_forward": True,

@@ -26,11 +26,13 @@ def document(chosen: Chosen) -> dict[str, Any]:
         )
     stage = spread.zero_stage if spread.dp_shard > 1 else 0
     zero: dict[str, Any] = {"stage": stage, "overlap_comm": True, "contiguous_gradients": True}
-    where = {"nvme": {"device": "nvme", "nvme_path": "/local_nvme"}}
+    host: dict[str, Any] = {"device": "cpu", "pin_memory": True}
+    if spread.cpu_offload == "nvme":
+        host = {"device": "nvme", "nvme_path": "/local_nvme", "pin_memory": True}
     if spread.cpu_offload != "none" and stage:
-        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": True}
+        zero["offload_optimizer"] = host
     if spread.cpu_offload in ("parameters", "nvme") and stage == 3:
-        zero["offload_param"] = where.get(spread.cpu_offload, {"device": "cpu", "pin_memory": True})
+        zero["offload_param"] = host
     if stage == 3:
         zero["stage3_gather_16bit_weights_on_model_save"] = True
     ranks = spread.dp_shard * spread.dp_replicate

@@ -22,12 +22,12 @@ _SGLANG_QUANTISATION = {"gptq": "gptq", "awq": "awq", "fp8": "fp8", "bitsandbyte
 
 def vllm_files(chosen: Chosen) -> dict[str, str]:
     """``serve_vllm.sh``."""
-    return {VLLM_FILE: _script(chosen, vllm_command(chosen))}
+    return {VLLM_FILE: _script(chosen, vllm_packages(chosen), vllm_command(chosen))}
 
 
 def sglang_files(chosen: Chosen) -> dict[str, str]:
     """``serve_sglang.sh``."""
-    return {SGLANG_FILE: _script(chosen, sglang_command(chosen))}
+    return {SGLANG_FILE: _script(chosen, ["sglang[all]"], sglang_command(chosen))}
 
 
 def vllm_command(chosen: Chosen) -> list[str]:
@@ -49,6 +49,12 @@ def vllm_command(chosen: Chosen) -> list[str]:
         command += ["--enable-lora", "--max-loras", str(workload.num_lora_adapters)]
         command += ["--max-lora-rank", str(workload.lora_rank)]
     return command + ([] if workload.cuda_graphs else ["--enforce-eager"])
+
+
+def vllm_packages(chosen: Chosen) -> list[str]:
+    """What to install; since 0.28 bitsandbytes weights need a plug-in (vllm-project/vllm#43529)."""
+    stored = weight_format(chosen.serving.weight_dtype)
+    return ["vllm", "vllm-bnb-plugin"] if stored.scheme == "bitsandbytes" else ["vllm"]
 
 
 def sglang_command(chosen: Chosen) -> list[str]:
@@ -85,8 +91,9 @@ def _quantisation(weight_dtype: str, names: dict[str, str], engine: str) -> str 
     return names[stored.scheme]
 
 
-def _script(chosen: Chosen, command: list[str]) -> str:
-    lines = ["#!/usr/bin/env bash", comment(chosen.request), "set -euo pipefail", wrapped(command)]
+def _script(chosen: Chosen, packages: list[str], command: list[str]) -> str:
+    needs = f"# Needs: pip install {' '.join(shlex.quote(package) for package in packages)}"
+    lines = ["#!/usr/bin/env bash", comment(chosen.request), needs, "set -euo pipefail", wrapped(command)]
     return "\n".join(lines) + "\n"
 
 

@@ -45,9 +45,9 @@ def _steps(chosen: Chosen) -> tuple[list[str], dict[str, str], list[str]]:
                 "one engine over several machines needs a Ray cluster, which is not written",
                 hint="choose a plan of at most eight GPUs, or several replicas",
             )
-        sglang = chosen.serving.engine == "sglang"
-        command = engines.sglang_command(chosen) if sglang else engines.vllm_command(chosen)
-        return ["sglang[all]" if sglang else "vllm"], {}, command
+        if chosen.serving.engine == "sglang":
+            return ["sglang[all]"], {}, engines.sglang_command(chosen)
+        return engines.vllm_packages(chosen), {}, engines.vllm_command(chosen)
     files = trl.files(chosen)
     launch = ["accelerate", "launch", "--config_file", accelerate.FILE]
     if chosen.num_machines > 1:
