@@ -29,6 +29,7 @@ _TRAINING_RANGES: tuple[tuple[str, int, int], ...] = (
     ("num_generations", 1, MAX_BATCH),
     ("completion_len", 1, MAX_TOKENS),
     ("num_tokens", 1, 10**18),
+    ("num_epochs", 1, 10_000),
 )
 _ADAPTER_RANGES: tuple[tuple[str, int, int], ...] = (
     ("rank", 1, MAX_RANK),
@@ -137,6 +138,10 @@ def check_training(workload: TrainingWorkload) -> None:
     _check_ranges(workload.adapter, _ADAPTER_RANGES)
     if workload.evaluation is not None:
         _check_ranges(workload.evaluation, _EVALUATION_RANGES)
+    if workload.num_epochs > 1 and workload.num_tokens is None:
+        raise RequestError(
+            "epochs of how many tokens is not said", hint="add --tokens 2.4M; plan search takes --dataset FILE too"
+        )
     for name, value, choices in (
         ("method", workload.method, vocabulary.METHODS),
         ("optimizer", workload.optimizer, vocabulary.OPTIMIZERS),

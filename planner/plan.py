@@ -75,7 +75,7 @@ class Plan:
 
 def num_tokens(request: PlanRequest) -> int | None:
     """Tokens of the whole training job; None where its length is not named."""
-    return request.workload.num_tokens if isinstance(request.workload, TrainingWorkload) else None
+    return request.workload.trained_tokens if isinstance(request.workload, TrainingWorkload) else None
 
 
 def _is_about(request: PlanRequest, task: str, method: str) -> bool:

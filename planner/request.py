@@ -81,7 +81,9 @@ class TrainingWorkload:
     frozen_layers: int = 0
     """Number of leading layers without gradients in full fine-tuning."""
     num_tokens: int | None = None
-    """Tokens the whole job trains on, every epoch counted; hours and their price depend on it, memory does not."""
+    """Tokens of the data set; hours and their price depend on it, memory does not."""
+    num_epochs: int = 1
+    """Times the data set is trained on."""
     objective: str = "sft"
     """"sft", "pretrain", "dpo", "orpo", "kto", "ppo", "grpo", "reward", "sequence-classification"…"""
     num_generations: int = 8
@@ -93,6 +95,11 @@ class TrainingWorkload:
     framework_version: str | None = None
     torch_version: str | None = None
     compile: bool = False
+
+    @property
+    def trained_tokens(self) -> int | None:
+        """Tokens the whole job trains on, every epoch counted; None where its length is not named."""
+        return None if self.num_tokens is None else self.num_tokens * self.num_epochs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

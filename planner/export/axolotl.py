@@ -47,7 +47,7 @@ def document(chosen: Chosen) -> dict[str, Any]:
         workload.gradient_checkpointing != "none",
         "optimizer": OPTIMIZERS.get(workload.optimizer, "adamw_torch"),
         "learning_rate": 0.0002 if workload.method != "full" else 0.00002,
-        "num_epochs": 1,
+        "num_epochs": workload.num_epochs,
         "bf16": workload.compute_dtype == "bf16",
         "fp16": workload.compute_dtype == "fp16",
         "attn_implementation": ATTENTION[workload.attention],

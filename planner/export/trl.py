@@ -54,10 +54,10 @@ def document(chosen: Chosen) -> dict[str, Any]:
         "fp16": workload.compute_dtype == "fp16",
         "torch_compile": workload.compile,
     }
-    if workload.num_tokens is not None:
+    if workload.trained_tokens is not None:
         ranks = chosen.parallelism.dp_replicate * chosen.parallelism.dp_shard
         step = workload.batch_size * workload.gradient_accumulation_steps * ranks * workload.seq_len
-        values["max_steps"] = -(-workload.num_tokens // step)
+        values["max_steps"] = -(-workload.trained_tokens // step)
     return values | _adapter(workload) | _quantisation(workload)
 
 

@@ -55,7 +55,7 @@ def search(request: PlanRequest, *, by: Objective = "cost", axes: Axes | None = 
     wish = request.hardware
     num_gpus = counts(wish.max_gpus or DEFAULT_MAX_GPUS, wish.num_gpus)
     machines = hardware(request, num_gpus)
-    num_tokens = request.workload.num_tokens if isinstance(request.workload, TrainingWorkload) else None
+    num_tokens = request.workload.trained_tokens if isinstance(request.workload, TrainingWorkload) else None
     limits = Limits.of(wish, num_tokens, needs_price=not wish.gpus)
     ranking = Ranking(objective=by, limits=limits, memory_bytes=machines.memory_bytes)
     refused: dict[str, None] = {}

@@ -45,6 +45,20 @@ def test_a_training_answer_has_the_speed_of_every_fit(capsys: pytest.CaptureFixt
         assert "job" not in fit
 
 
+def test_epochs_multiply_the_tokens(capsys: pytest.CaptureFixture[str]) -> None:
+    thrice, (at_once,) = [
+        analytic(answer(capsys, *LORA, "--gpu", "h100-sxm5-80gb", *length))
+        for length in (("--tokens", "2M", "--epochs", "3"), ("--tokens", "6M"))
+    ]
+    assert [fit["job"] for fit in thrice] == [at_once["job"]]
+    assert at_once["job"]["tokens"] == 6_000_000
+
+
+def test_epochs_of_nothing_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*LORA, "--epochs", "3"]) == 2
+    assert "epochs of how many tokens" in capsys.readouterr().err
+
+
 def test_tokens_give_hours_and_their_price_as_plan_cost_does(capsys: pytest.CaptureFixture[str]) -> None:
     (fit,) = analytic(answer(capsys, *LORA, "--gpu", "h100-sxm5-80gb", "--tokens", "10M"))
     job = fit["job"]

@@ -93,6 +93,23 @@ async def test_choices_turn_in_both_directions_and_methods_bring_their_weights()
         assert (workload.method, workload.weight_dtype) == ("lora", "bf16")
 
 
+async def test_epochs_multiply_the_tokens_of_the_job() -> None:
+    app = known_app()
+    async with app.run_test(size=(120, 40)) as pilot:
+        assert not main_of(app).query_one("#knob-epochs").display
+        await choose(pilot, app, "tokens")
+        await pilot.press("enter", "ctrl+u", *"2.4M", "enter")
+        await choose(pilot, app, "epochs")
+        await pilot.press("right")
+        workload = app.desk.request.workload
+        assert isinstance(workload, TrainingWorkload)
+        assert (workload.num_epochs, workload.trained_tokens) == (2, 4_800_000)
+        assert "--tokens 2400000 --epochs 2" in text(app, "#command")
+        await choose(pilot, app, "tokens")
+        await pilot.press("enter", "ctrl+u", *"0", "enter")
+        assert app.desk.request == REQUEST
+
+
 async def test_t_turns_between_serving_and_training() -> None:
     app = known_app()
     async with app.run_test(size=(120, 40)) as pilot:

@@ -99,11 +99,11 @@ def _row(candidate: Candidate, found: planner.board.Board, owned: frozenset[str]
 def _hours(gpu: Gpu, spread: Parallelism, request: PlanRequest, model: ModelArchitecture) -> float | None:
     """Hours of the whole training job; None where no job size is named or the GPU's rates are unknown."""
     workload = request.workload
-    if not isinstance(workload, TrainingWorkload) or workload.num_tokens is None:
+    if not isinstance(workload, TrainingWorkload) or workload.trained_tokens is None:
         return None
     try:
         speed = throughput(model, workload, spread, gpu)
     except PlannerError:
         return None
     assert isinstance(speed, TrainingThroughput)
-    return workload.num_tokens / speed.tokens_per_s.expected / SECONDS_PER_HOUR
+    return workload.trained_tokens / speed.tokens_per_s.expected / SECONDS_PER_HOUR

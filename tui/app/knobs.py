@@ -69,7 +69,14 @@ def _read_tokens(request: PlanRequest) -> Value:
 
 
 def _write_tokens(request: PlanRequest, value: Value) -> PlanRequest:
-    return replace(request, workload=replace(_workload(request), num_tokens=int(value) or None))
+    """Without tokens there are no epochs of them."""
+    tokens, workload = int(value) or None, _workload(request)
+    epochs = workload.num_epochs if tokens else 1
+    return replace(request, workload=replace(workload, num_tokens=tokens, num_epochs=epochs))
+
+
+def _names_tokens(request: PlanRequest) -> bool:
+    return request.task == "train" and _workload(request).num_tokens is not None
 
 
 def _task(request: PlanRequest) -> Value:
@@ -192,7 +199,7 @@ KNOBS: tuple[Knob, ...] = (
     _knob("seq", "context", "Training", _field("seq_len"), applies=_trains),
     _knob(
         "tokens",
-        "tokens in all",
+        "tokens/epoch",
         "Training",
         (_read_tokens, _write_tokens),
         applies=_trains,
@@ -200,6 +207,7 @@ KNOBS: tuple[Knob, ...] = (
         unset="not set",
         first=10_000_000,
     ),
+    _knob("epochs", "epochs", "Training", _field("num_epochs"), applies=_names_tokens),
     _knob("accumulation", "accumulation", "Training", _field("gradient_accumulation_steps"), applies=_trains),
     _knob("rank", "rank", "Training", _adapter_field("rank"), applies=_is(vocabulary.RANKED_METHODS)),
     _knob(

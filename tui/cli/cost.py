@@ -48,7 +48,6 @@ def _terms_options(command: Any) -> Any:
 
 @click.command("cost", cls=RequestCommand)
 @click.option("--hours", type=FLOAT, help="Hours of undisturbed work.")
-@click.option("--epochs", type=INT, default=1, show_default=True, help="Passes over --tokens.")
 @click.option("--tokens-per-s", type=FLOAT, help="Speed of the whole job where no --model is named.")
 @_terms_options
 @click.option("--explain", is_flag=True, help="Every assumption with its source and doubt.")
@@ -56,7 +55,6 @@ def _terms_options(command: Any) -> Any:
 @request_options
 def command(
     hours: float | None,
-    epochs: int,
     tokens_per_s: float | None,
     explain: bool,
     as_json: bool,
@@ -66,7 +64,9 @@ def command(
 
     `plan cost --model llama-3.1-8b --method qlora --tokens 2.4M --epochs 3`, `plan cost --gpu h100 --hours 24`
     """
-    tokens: int | None = values.pop("tokens", None)
+    tokens: int | None = values.pop("tokens")
+    typed: int | None = values.pop("epochs")
+    epochs = 1 if typed is None else typed
     if epochs < 1 or (tokens is not None and tokens < 1):
         raise RequestError("tokens and epochs are at least 1", hint="--tokens 2.4M --epochs 3")
     trained = tokens * epochs if tokens else None

@@ -30,7 +30,6 @@ MAX_SHOWN = 1000
     type=click.Path(dir_okay=False, path_type=Path),
     help="JSON lines to train on, instead of --tokens.",
 )
-@click.option("--epochs", type=INT, help="Times the dataset is trained on.")
 @click.option("--providers", metavar="NAMES", help="Clouds to rent from, separated by commas.")
 @click.option("--min-context", type=COUNT, help="Least context of a request, or least sequence in training.")
 @click.option("--min-concurrency", type=INT, help="Least requests at once (serving).")
@@ -48,7 +47,6 @@ def command(
     max_usd: Decimal | None,
     max_hours: float | None,
     dataset: Path | None,
-    epochs: int | None,
     providers: str | None,
     min_context: int | None,
     min_concurrency: int | None,
@@ -68,35 +66,30 @@ def command(
     from tui.request_builder import build_one
 
     check_range("top", top, 1, MAX_SHOWN)
-    request = _limited(_with_dataset(build_one(values), dataset, epochs), max_usd, max_hours, providers)
+    request = _limited(_with_dataset(build_one(values), dataset), max_usd, max_hours, providers)
     request = _at_least(request, min_context, min_concurrency)
     if solve is not None:
         return _solve(request, solve, top, as_json)
     return _search(request, values, ranked_by, top, as_json=as_json, as_csv=as_csv, parquet=parquet)
 
 
-def _with_dataset(request: PlanRequest, dataset: Path | None, epochs: int | None) -> PlanRequest:
+def _with_dataset(request: PlanRequest, dataset: Path | None) -> PlanRequest:
     """Tokens of the job from a dataset, counted without a tokenizer."""
-    from planner.checks import check_range
     from planner.dataset import BYTES_PER_TOKEN, read_dataset
 
-    check_range("epochs", epochs, 1, 10_000)
     if dataset is None:
-        if epochs is not None:
-            raise RequestError("--epochs is of a dataset", hint="add --dataset FILE, or multiply --tokens")
         return request
     workload = request.workload
     if not isinstance(workload, TrainingWorkload) or workload.num_tokens is not None:
         raise RequestError("--dataset belongs to training, instead of --tokens", hint="leave one of them out")
     found = read_dataset(dataset)
-    tokens = found.num_tokens * (epochs or 1)
     report_warnings(
         [
             f"{dataset.name}: {found.num_samples:,} samples, about {found.num_tokens:,} tokens an epoch"
             f" ({BYTES_PER_TOKEN} bytes each, no tokenizer was asked)"
         ]
     )
-    return replace(request, workload=replace(workload, num_tokens=tokens))
+    return replace(request, workload=replace(workload, num_tokens=found.num_tokens))
 
 
 def _limited(
