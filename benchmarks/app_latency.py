@@ -17,6 +17,7 @@ from tui.app.app import PlannerApp
 from tui.app.desk import Desk
 from tui.app.screens.main import MainScreen
 from tui.app.widgets.knob_list import KnobList
+from tui.app.world import World
 
 WALK = ("seq", "batch", "rank", "checkpointing", "optimizer", "weights", "method")
 SERVING_WALK = ("concurrency", "prompt", "kv", "weights")
@@ -32,7 +33,7 @@ REQUESTS = {
 
 async def latencies(request: PlanRequest, walk: tuple[str, ...]) -> list[float]:
     """Seconds from each key press to the first frame after the table was replaced."""
-    app = PlannerApp(Desk(request, probe=lambda: ()))
+    app = PlannerApp(Desk(request, World(probe=lambda: ())))
     painted = asyncio.Event()
     found: list[float] = []
     async with app.run_test(size=(120, 40)) as pilot:

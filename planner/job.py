@@ -10,7 +10,7 @@ from planner.model.architecture import ModelArchitecture
 from planner.plan import Plan, plan_requests
 from planner.quantity import Tier
 from planner.request import PlanRequest
-from planner.throughput import Range, ServingThroughput, throughput
+from planner.throughput import Range, ServingThroughput, Throughput, throughput
 from planner.units import HOURS_PER_MONTH, SECONDS_PER_HOUR
 
 
@@ -50,6 +50,13 @@ def _job(
     fit: Fit, model: ModelArchitecture, request: PlanRequest, num_tokens: int | None, hours: float | None
 ) -> Job:
     speed = throughput(model, request.workload, fit.parallelism, fit.gpu)
+    return job_at(speed, fit, model, num_tokens=num_tokens, hours=hours)
+
+
+def job_at(
+    speed: Throughput, fit: Fit, model: ModelArchitecture, *, num_tokens: int | None, hours: float | None = None
+) -> Job:
+    """A job that runs at ``speed``: ``num_tokens`` of it, or ``hours``; serving without either a month."""
     if isinstance(speed, ServingThroughput):
         rate = speed.output_tokens_per_s
         hours = hours if hours is not None or num_tokens is not None else HOURS_PER_MONTH

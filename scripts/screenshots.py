@@ -14,6 +14,7 @@ from pathlib import Path
 from planner.request import PlanRequest, TrainingWorkload
 from tui.app.app import PlannerApp
 from tui.app.desk import Desk
+from tui.app.world import World
 
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
 SIZE = (120, 40)
@@ -36,7 +37,7 @@ KEYS: dict[str, tuple[str, ...]] = {
 
 async def draw(name: str) -> str:
     """The SVG of one screen."""
-    app = PlannerApp(Desk(REQUEST, today=lambda: TODAY, probe=lambda: ()))
+    app = PlannerApp(Desk(REQUEST, World(today=lambda: TODAY, probe=lambda: ())))
     async with app.run_test(size=SIZE, notifications=False) as pilot:
         for key in KEYS[name]:
             await pilot.press(key)

@@ -9,13 +9,13 @@ from decimal import Decimal
 from planner.citation import Citation
 from planner.economics import assumptions
 from planner.errors import RequestError
+from planner.units import HOURS_PER_DAY
 
 SOURCE = Citation(
     title="Daly (2006), complete model of restart dumps, with the interval of Young (1974)",
     url="https://doi.org/10.1016/j.future.2004.11.016",
 )
 FORMULA = "T' = M e^(R/M) (e^((τ+δ)/M) − 1) T/τ with τ = √(2δM) − δ"
-_HOURS_PER_DAY = 24
 _MINUTES_PER_HOUR = 60
 _SHORTEST_INTERVAL_HOURS = 0.001
 HOPELESS_FACTOR = 10
@@ -57,7 +57,7 @@ def expected_run(hours: float, num_instances: int, risk: SpotRisk) -> SpotRun:
     """
     if risk.interruptions_per_day == 0 or hours <= 0:
         return SpotRun(stretch=1.0, interruptions=0.0, checkpoint_interval_hours=None)
-    rate = -math.log1p(-float(risk.interruptions_per_day)) / _HOURS_PER_DAY * num_instances
+    rate = -math.log1p(-float(risk.interruptions_per_day)) / HOURS_PER_DAY * num_instances
     between = 1 / rate
     checkpoint = float(risk.checkpoint_minutes) / _MINUTES_PER_HOUR
     restart = float(risk.restart_minutes) / _MINUTES_PER_HOUR

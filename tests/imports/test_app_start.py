@@ -28,7 +28,7 @@ async def first_screen():
     app = PlannerApp(Desk(PlanRequest(model="meta-llama/Llama-3.1-8B", workload=TrainingWorkload())))
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.pause()
-        return str(app.screen.query_one("#title").render())
+        return str(app.screen.query_one("#title-count").render())
 
 title = asyncio.run(first_screen())
 print(json.dumps({"title": title, "asked": asked, "modules": sorted(sys.modules)}))

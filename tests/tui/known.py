@@ -13,14 +13,17 @@ from planner.citation import Citation
 from planner.fit import Fit, Size, fit_of, verdict
 from planner.memory.breakdown import MemoryBreakdown, MemoryTerm, PhaseBreakdown
 from planner.memory.estimate import Estimate
+from planner.model.architecture import ModelArchitecture
 from planner.model.registry import resolve
 from planner.quantity import Quantity, Tier
 from planner.rental import cheapest_rental
-from planner.request import HardwareWish, Parallelism, PlanRequest, TrainingWorkload
+from planner.request import HardwareWish, Parallelism, PlanRequest, ServingWorkload, TrainingWorkload
+from planner.throughput import Range, ServingThroughput, Throughput, TrainingThroughput
 from planner.units import GIB, MIB
 from tui.app.app import PlannerApp
 from tui.app.desk import Desk
 from tui.app.local_gpus import LocalGpu
+from tui.app.world import World
 
 TODAY = date(2026, 11, 20)
 SOURCE = Citation(title="A known answer", url="https://example.com/known")
@@ -126,5 +129,38 @@ def known_board(request: PlanRequest, gpus: Sequence[Gpu] | None) -> Board:
     return Board(request=request, model=model, candidates=candidates, notes=(), fit=fit)
 
 
+def known_speed(
+    model: ModelArchitecture,
+    workload: TrainingWorkload | ServingWorkload,
+    spread: Parallelism,
+    gpu: Gpu,
+) -> Throughput:
+    """100 tokens a second for each GiB of the card, a tenth off and on."""
+    expected = 100.0 * spread.num_gpus * (gpu.memory_bytes // GIB)
+    rate = Range(low=expected * 0.9, expected=expected, high=expected * 1.1)
+    second = Range(low=1.0, expected=1.0, high=1.0)
+    if isinstance(workload, TrainingWorkload):
+        return TrainingThroughput(
+            step_time_s=second, tokens_per_step=round(expected), tokens_per_s=rate, num_gpus=spread.num_gpus,
+            model_flops_per_token=1.0, mfu=None, parts=(),
+        )  # fmt: skip
+    return ServingThroughput(
+        ttft_s=second, tpot_s=second, output_tokens_per_s=rate, tokens_per_s_per_user=rate,
+        prefill_tokens_per_s=rate, concurrency=workload.concurrency, num_gpus=spread.num_gpus,
+        decode_parts=(), prefill_parts=(),
+    )  # fmt: skip
+
+
+def known_world(local: tuple[LocalGpu, ...] = ()) -> World:
+    prices = {gpu_id: usd for gpu_id, _, _, usd in CARDS}
+    return World(
+        today=lambda: TODAY,
+        probe=lambda: local,
+        ask=known_board,
+        offers_of=lambda gpu_id: known_offers(gpu_id, prices.get(gpu_id)),
+        speed_of=known_speed,
+    )
+
+
 def known_app(request: PlanRequest = REQUEST, local: tuple[LocalGpu, ...] = ()) -> PlannerApp:
-    return PlannerApp(Desk(request, today=lambda: TODAY, probe=lambda: local, ask=known_board))
+    return PlannerApp(Desk(request, known_world(local)))

@@ -397,7 +397,7 @@ async def test_filters_of_memory_provider_and_fit() -> None:
         assert "not a memory size" in text(app, "#notes")
         await pilot.press("ctrl+u", "enter", "n", *"somecl", "enter")
         assert set(names(app)) == {"A100 SXM4 80GB", "H100 SXM5 80GB"}
-        assert "from~somecl" in text(app, "#title")
+        assert "from~somecl" in text(app, "#title-count")
 
 
 MAIN_KEYS = [key for binding in MainScreen.BINDINGS for key in binding.key.split(",")]  # type: ignore[union-attr]

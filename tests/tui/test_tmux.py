@@ -90,7 +90,7 @@ def test_a_session_from_start_to_quit(tmp_path: Path, run_plan: RunPlan) -> None
 def test_the_mouse_sorts_and_selects_and_a_small_terminal_grows(tmp_path: Path) -> None:
     """Plain ``plan`` starts the app; too small a terminal shows what it can and the whole once it has grown."""
     with Terminal(tmp_path / "home", columns=30, rows=8) as terminal:
-        terminal.until_shown("gpu-planner")
+        terminal.until_shown("GPUs hold it")
         terminal.resize(120, 40)
         terminal.until_shown("GPUs hold it", "▸model", "$/h▲")
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import date
 from decimal import Decimal
 
 import planner.board
@@ -15,10 +13,11 @@ from planner.errors import PlannerError
 from planner.model.architecture import ModelArchitecture
 from planner.rental import age_days
 from planner.request import Parallelism, PlanRequest, TrainingWorkload
-from planner.throughput import TrainingThroughput, throughput
+from planner.throughput import TrainingThroughput
 from planner.units import SECONDS_PER_HOUR, format_count
 from tui.app.local_gpus import LocalGpu
 from tui.app.rows import GpuRow
+from tui.app.world import World
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,19 +31,13 @@ class Board:
     notes: tuple[str, ...]
 
 
-Ask = Callable[[PlanRequest, Sequence[Gpu] | None], planner.board.Board]
-"""What answers: ``planner.board.board``, or known answers in a test."""
-
-
-def make_board(
-    request: PlanRequest, *, owned: frozenset[str], local: tuple[LocalGpu, ...], today: date, ask: Ask
-) -> Board:
+def make_board(request: PlanRequest, *, owned: frozenset[str], local: tuple[LocalGpu, ...], world: World) -> Board:
     """Every GPU against ``request``; raises PlannerError where the request cannot be planned at all."""
-    found = ask(request, None)
-    rows = [_row(candidate, found, owned, today) for candidate in found.candidates]
+    found = world.ask(request, None)
+    rows = [_row(candidate, found, owned, world) for candidate in found.candidates]
     for gpu in local:
-        here = ask(request, (gpu.as_catalogued(),))
-        row = _row(here.candidates[0], here, frozenset({gpu.id}), today)
+        here = world.ask(request, (gpu.as_catalogued(),))
+        row = _row(here.candidates[0], here, frozenset({gpu.id}), world)
         rows.append(replace(row, name=gpu.name, here=True))
     model = found.model
     active = "" if model.params_active == model.params_total else f", {format_count(model.params_active)} active"
@@ -58,17 +51,17 @@ def make_board(
 
 
 def make_row(
-    request: PlanRequest, row: GpuRow, *, owned: frozenset[str], local: tuple[LocalGpu, ...], today: date, ask: Ask
+    request: PlanRequest, row: GpuRow, *, owned: frozenset[str], local: tuple[LocalGpu, ...], world: World
 ) -> GpuRow:
     """``request`` on the one GPU that ``row`` is about."""
     here = {gpu.id: gpu.as_catalogued() for gpu in local}
     gpu = here.get(row.gpu_id) or catalog.find_gpu(row.gpu_id)
-    found = ask(request, (gpu,))
+    found = world.ask(request, (gpu,))
     mine = owned | set(here)
-    return replace(_row(found.candidates[0], found, mine, today), name=row.name, here=row.here)
+    return replace(_row(found.candidates[0], found, mine, world), name=row.name, here=row.here)
 
 
-def _row(candidate: Candidate, found: planner.board.Board, owned: frozenset[str], today: date) -> GpuRow:
+def _row(candidate: Candidate, found: planner.board.Board, owned: frozenset[str], world: World) -> GpuRow:
     gpu, placed = candidate.gpu, candidate.placement
     mine = gpu.id in owned
     row = GpuRow(
@@ -83,7 +76,7 @@ def _row(candidate: Candidate, found: planner.board.Board, owned: frozenset[str]
     )
     if placed is None:
         return row
-    hours = _hours(gpu, placed.parallelism, found.request, found.model)
+    hours = _hours(gpu, placed.parallelism, found, world)
     rental = None if mine else placed.rental
     price = Decimal(0) if mine else (rental.usd_per_hour if rental else None)
     return replace(
@@ -91,18 +84,18 @@ def _row(candidate: Candidate, found: planner.board.Board, owned: frozenset[str]
         hours=hours,
         usd_per_hour=price,
         usd_total=None if hours is None or price is None else price * Decimal(hours),
-        price_age_days=age_days(rental.offer, today) if rental else None,
+        price_age_days=age_days(rental.offer, world.today()) if rental else None,
         provider="your own" if mine else (rental.offer.provider if rental else ""),
     )
 
 
-def _hours(gpu: Gpu, spread: Parallelism, request: PlanRequest, model: ModelArchitecture) -> float | None:
+def _hours(gpu: Gpu, spread: Parallelism, found: planner.board.Board, world: World) -> float | None:
     """Hours of the whole training job; None where no job size is named or the GPU's rates are unknown."""
-    workload = request.workload
+    workload = found.request.workload
     if not isinstance(workload, TrainingWorkload) or workload.trained_tokens is None:
         return None
     try:
-        speed = throughput(model, workload, spread, gpu)
+        speed = world.speed_of(found.model, workload, spread, gpu)
     except PlannerError:
         return None
     assert isinstance(speed, TrainingThroughput)

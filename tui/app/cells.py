@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from planner.fit import Size
-from planner.units import GIB
+from planner.units import GIB, HOURS_PER_DAY
 
 FULL, LIKELY, FREE, OVER = "█", "▒", "·", "▶"
 
@@ -24,16 +24,28 @@ def memory_bar(size: Size | None, memory_bytes: int, width: int) -> str:
 
 
 def need_text(size_bytes: int | None) -> str:
-    if size_bytes is None:
-        return "-"
-    return f"{size_bytes / GIB:,.1f} GiB"
+    """In GiB, as the column's title says."""
+    return "-" if size_bytes is None else f"{size_bytes / GIB:,.1f}"
+
+
+def shortened(name: str, width: int) -> str:
+    """A name that is too long loses its middle: what tells it from its neighbours often stands last."""
+    if len(name) <= width:
+        return name
+    tail = width // 3
+    return f"{name[: width - 1 - tail]}…{name[len(name) - tail :]}"
 
 
 def usd_text(usd: Decimal | None) -> str:
     if usd is None:
         return "-"
-    if usd >= 1_000_000:
-        return f"${usd / 1_000_000:,.1f}M"
+    if 0 < usd < 1:
+        return f"${usd:,.3f}" if usd < Decimal("0.1") else f"${usd:,.2f}"
+    for step, letter in ((Decimal(10**9), "B"), (Decimal(10**6), "M")):
+        if usd >= step:
+            return f"${usd / step:,.1f}{letter}"
+    if usd >= 100_000:
+        return f"${usd / 1000:,.0f}k"
     return f"${usd:,.0f}" if usd >= 1000 else f"${usd:,.2f}"
 
 
@@ -42,6 +54,8 @@ def hours_text(hours: float | None) -> str:
         return "-"
     if hours < 1:
         return f"{hours * 60:.0f} min"
+    if hours >= 10_000:
+        return f"{hours / HOURS_PER_DAY:,.0f} d"
     return f"{hours:,.1f} h" if hours < 1000 else f"{hours:,.0f} h"
 
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date
 
-import planner.board
 from planner.request import PlanRequest
-from tui.app.board import Ask, Board, make_board, make_row
-from tui.app.local_gpus import LocalGpu, local_gpus
+from tui.app.board import Board, make_board, make_row
+from tui.app.costs import RowCost, row_cost
+from tui.app.local_gpus import LocalGpu
 from tui.app.rows import GpuRow
-
-Clock = Callable[[], date]
-GpuProbe = Callable[[], tuple[LocalGpu, ...]]
+from tui.app.world import World
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,36 +22,32 @@ class Pin:
 
 
 class Desk:
-    """The state of the app. ``today``, ``probe`` and ``ask`` are the world around it, replaced in tests."""
+    """The state of the app, in a ``World``."""
 
-    def __init__(
-        self,
-        request: PlanRequest,
-        *,
-        today: Clock = date.today,
-        probe: GpuProbe = local_gpus,
-        ask: Ask = planner.board.board,
-    ) -> None:
+    def __init__(self, request: PlanRequest, world: World | None = None) -> None:
         self.request = request
+        self.world = world or World()
         self.pins: tuple[Pin, ...] = ()
         self.owned: frozenset[str] = frozenset()
         self.local_gpus: tuple[LocalGpu, ...] = ()
-        self._today = today
-        self._probe = probe
-        self._ask = ask
 
     def read_local_gpus(self) -> bool:
         """Read this machine's GPUs again; True where something changed."""
-        before, self.local_gpus = self.local_gpus, self._probe()
+        before, self.local_gpus = self.local_gpus, self.world.probe()
         return before != self.local_gpus
 
     def board_of(self, request: PlanRequest) -> Board:
         """Every GPU against ``request``; raises PlannerError where it cannot be planned."""
-        return make_board(request, owned=self.owned, local=self.local_gpus, today=self._today(), ask=self._ask)
+        return make_board(request, owned=self.owned, local=self.local_gpus, world=self.world)
 
     def row_on(self, request: PlanRequest, row: GpuRow) -> GpuRow:
         """``request`` on the GPU of ``row``."""
-        return make_row(request, row, owned=self.owned, local=self.local_gpus, today=self._today(), ask=self._ask)
+        return make_row(request, row, owned=self.owned, local=self.local_gpus, world=self.world)
+
+    def cost_of(self, row: GpuRow, board: Board) -> RowCost | None:
+        """What the board's request costs on the GPU of ``row``; None where it cannot be placed there."""
+        world = self.world
+        return row_cost(row, board.request, board.model, offers_of=world.offers_of, speed_of=world.speed_of)
 
     def pin(self, row: GpuRow) -> Pin:
         """Keep the request on the GPU of ``row`` under the next letter."""

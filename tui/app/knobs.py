@@ -64,6 +64,15 @@ def _parallel_field(
     return read, write
 
 
+def _read_offload(request: PlanRequest) -> Value:
+    return request.parallelism.cpu_offload if request.parallelism else "none"
+
+
+def _write_offload(request: PlanRequest, value: Value) -> PlanRequest:
+    spread = replace(request.parallelism or Parallelism(), cpu_offload=str(value))
+    return replace(request, parallelism=None if spread == Parallelism() else spread)
+
+
 def _read_tokens(request: PlanRequest) -> Value:
     return int(_workload(request).num_tokens or 0)
 
@@ -237,10 +246,24 @@ KNOBS: tuple[Knob, ...] = (
         applies=_trains,
     ),
     _knob("loss", "loss", "Training", _field("loss"), choices=vocabulary.LOSSES, applies=_trains),
+    _knob(
+        "objective", "objective", "Training", _field("objective"), choices=vocabulary.OBJECTIVES, applies=_trains
+    ),
     _knob("attention", "attention", "Kernels", _field("attention"), choices=vocabulary.ATTENTION),
     _knob("mask", "padding mask", "Kernels", _field("padding_mask"), choices=(False, True), applies=_trains),
     _knob("autocast", "autocast", "Kernels", _field("autocast"), choices=(False, True), applies=_trains),
-    _knob("tp", "tensor par.", "Spread (0: automatic)", _parallel_field("tp"), minimum=0),
-    _knob("pp", "pipeline par.", "Spread (0: automatic)", _parallel_field("pp"), minimum=0),
-    _knob("shard", "data shard", "Spread (0: automatic)", _parallel_field("dp_shard"), minimum=0, applies=_trains),
+    _knob("tp", "tensor par.", "Spread", _parallel_field("tp"), minimum=0, unset="auto"),
+    _knob("pp", "pipeline par.", "Spread", _parallel_field("pp"), minimum=0, unset="auto"),
+    _knob("shard", "data shard", "Spread", _parallel_field("dp_shard"), minimum=0, unset="auto", applies=_trains),
+    _knob("replicas", "replicas", "Spread", _parallel_field("dp_replicate"), minimum=0, unset="auto"),
+    _knob("cp", "context par.", "Spread", _parallel_field("cp"), minimum=0, unset="auto"),
+    _knob("ep", "expert par.", "Spread", _parallel_field("ep"), minimum=0, unset="auto"),
+    _knob(
+        "offload",
+        "offload",
+        "Spread",
+        (_read_offload, _write_offload),
+        choices=vocabulary.CPU_OFFLOAD,
+        applies=_trains,
+    ),
 )

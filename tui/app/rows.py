@@ -133,11 +133,9 @@ def placed_words(row: GpuRow) -> str:
     size = placed.size
     interval = f"{format_gib(size.low_bytes)} to {format_gib(size.high_bytes)}"
     parts = [row.placed, f"{format_gib(size.expected_bytes)} ({interval}) of {format_gib(row.memory_bytes)} each"]
-    parts.append("no price known" if row.usd_per_hour is None else f"{usd_text(row.usd_per_hour)}/h")
-    if row.provider and row.price_age_days is not None:
-        parts.append(f"{row.provider}, price {age_text(row.price_age_days)} old")
-    elif row.provider:
-        parts.append(row.provider)
+    price = "no price known" if row.usd_per_hour is None else f"{usd_text(row.usd_per_hour)}/h"
+    whose = f" {row.provider}" if row.provider else ""
+    parts.append(price + whose + ("" if row.price_age_days is None else f", {age_text(row.price_age_days)} old"))
     if row.hours is not None:
         parts.append(f"{hours_text(row.hours)}, {usd_text(row.usd_total)} in all")
     return " · ".join(parts)

@@ -18,7 +18,7 @@ from planner.economics.spot import SpotRisk
 from planner.errors import ExitCode, RequestError, UnsupportedError
 from planner.request import HardwareWish
 from planner.units import SECONDS_PER_HOUR, parse_count
-from tui.cli.shared.options import FLOAT, INT, USD, RequestCommand, request_options
+from tui.cli.shared.options import FLOAT, USD, RequestCommand, request_options
 from tui.cli.shared.output import report_warnings
 from tui.render import costs
 from tui.render.listing import render

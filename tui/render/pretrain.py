@@ -10,11 +10,10 @@ from hardware_db.gpu import Gpu
 from planner.economics import assumptions, pretraining
 from planner.economics.energy import Energy
 from planner.economics.pretraining import GpuHours
-from planner.units import format_count
+from planner.units import HOURS_PER_DAY, format_count
 from tui.render.costs import usd
 from tui.render.listing import Column, Listing
 
-_HOURS_PER_DAY = 24
 _UNKNOWN = "-"
 
 
@@ -32,7 +31,7 @@ class Run:
 
     @property
     def days(self) -> float:
-        return self.gpu_hours.expected / self.num_gpus / _HOURS_PER_DAY
+        return self.gpu_hours.expected / self.num_gpus / HOURS_PER_DAY
 
     def usd(self, gpu_hours: float) -> Decimal | None:
         return None if self.usd_per_gpu_hour is None else self.usd_per_gpu_hour * Decimal(str(gpu_hours))

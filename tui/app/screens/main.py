@@ -15,12 +15,12 @@ from planner.errors import PlannerError
 from planner.request import PlanRequest
 from tui.app.board import Board
 from tui.app.desk import Desk
-from tui.app.rows import SORTS, GpuRow, RowFilter, arrange, placed_words
+from tui.app.rows import SORTS, GpuRow, RowFilter, arrange
 from tui.app.screens.doors import Doors
-from tui.app.widgets.breakdown import BreakdownView
 from tui.app.widgets.filter_line import FilterLine, What
 from tui.app.widgets.gpu_table import GpuTable
 from tui.app.widgets.knob_list import KnobList
+from tui.app.widgets.selected import SelectedPanel
 from tui.command_line import command_text
 
 LOCAL_GPUS_EVERY_S = 5.0
@@ -31,7 +31,7 @@ class MainScreen(Doors):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("m", "pick_model", "Model"),
-        Binding("t", "turn_task", "Serve/train"),
+        Binding("t", "turn_task", "Task"),
         Binding("d", "toggle_job", "Job", show=False),
         Binding("slash", "filter('name')", "Filter"),
         Binding("v", "next_vendor", "Vendor", show=False),
@@ -42,6 +42,7 @@ class MainScreen(Doors):
         Binding("n", "filter('provider')", "Provider", show=False),
         Binding("s", "next_sort", "Sort"),
         Binding("S", "reverse", "Reverse", show=False),
+        Binding("dollar_sign", "toggle_cost", "Cost", key_display="$"),
         Binding("o", "toggle_owned", "Mine", show=False),
         Binding("p", "pin", "Pin"),
         Binding("c", "compare", "Compare"),
@@ -51,7 +52,7 @@ class MainScreen(Doors):
         Binding("r", "run", "Run"),
         Binding("h", "history", "History", show=False),
         Binding("e", "export", "Export"),
-        Binding("y", "copy", "Copy command"),
+        Binding("y", "copy", "Copy"),
         Binding("ctrl+s", "save", "Save", show=False),
         Binding("ctrl+o", "open", "Open", show=False),
     ]
@@ -65,15 +66,15 @@ class MainScreen(Doors):
         self.descending = False
 
     def compose(self) -> ComposeResult:
-        yield Static("", id="title")
+        with Horizontal(id="title"):
+            yield Static("", id="title-model", markup=False)
+            yield Static("", id="title-count", markup=False)
         with Horizontal(id="body"):
             yield KnobList(self.desk.request, id="job")
             with Vertical(id="centre"):
                 yield FilterLine()
                 yield GpuTable(id="table")
-                with Vertical(id="selected"):
-                    yield Static("", id="selected-title")
-                    yield BreakdownView(id="breakdown")
+                yield SelectedPanel(id="selected")
         yield Static("", id="notes")
         yield Static("", id="command", markup=False)
         yield Footer()
@@ -84,12 +85,13 @@ class MainScreen(Doors):
         self.set_interval(LOCAL_GPUS_EVERY_S, self._refresh_local_gpus)
 
     def on_resize(self) -> None:
-        self.call_after_refresh(self._keep_focus)
+        self.call_after_refresh(self._fit_to_size)
 
-    def _keep_focus(self) -> None:
-        """A panel that a narrow terminal hides hands the keys to the table."""
+    def _fit_to_size(self) -> None:
+        """A panel that a narrow terminal hides hands the keys to the table; one with room again is filled."""
         if self.focused is None or not self.focused.display:
             self.query_one(GpuTable).focus()
+        self._show_selected(self.query_one(GpuTable).selected)
 
     # -- the one way a change reaches the screen ------------------------------------------------------------
 
@@ -114,11 +116,9 @@ class MainScreen(Doors):
         rows = arrange(self.board.rows, self.shown, self.sort, self.descending)
         self.query_one(GpuTable).show(rows, sort=self.sort, descending=self.descending)
         holding = sum(1 for row in rows if row.placement is not None)
-        parts = [
-            f"gpu-planner   {self.board.model_line}   {holding} of {len(rows)} GPUs hold it",
-            *(f"[{words}]".replace("[", r"\[") for words in (self.shown.words,) if words),
-        ]
-        self.query_one("#title", Static).update("   ".join(parts))
+        filters = f"[{self.shown.words}]  " if self.shown.words else ""
+        self.query_one("#title-model", Static).update(f"gpu-planner   {self.board.model_line}")
+        self.query_one("#title-count", Static).update(f"{filters}{holding} of {len(rows)} GPUs hold it   ? help")
 
     def refuse(self, error: PlannerError) -> None:
         self.notes((f"✗ {error.message}" + (f" ({error.hint})" if error.hint else ""),))
@@ -129,15 +129,11 @@ class MainScreen(Doors):
         box.update("\n".join(lines[:3]).replace("[", r"\["))
 
     def _show_selected(self, row: GpuRow | None) -> None:
-        title = self.query_one("#selected-title", Static)
-        view = self.query_one(BreakdownView)
-        if row is None:
-            title.update("No GPU matches the filter.")
-            view.show(None, 1)
-            return
-        title.update(placed_words(row).replace("[", r"\["))
-        fit = row.fit
-        view.show(fit.estimate if fit else None, row.memory_bytes)
+        panel = self.query_one(SelectedPanel)
+        panel.show(row)
+        if panel.shows_cost and self.board is not None:
+            priced = None if row is None else self.desk.cost_of(row, self.board)
+            panel.show_cost(priced, self.desk.world.today())
 
     def _refresh_local_gpus(self) -> None:
         if self.desk.read_local_gpus():
@@ -200,6 +196,12 @@ class MainScreen(Doors):
     def action_reverse(self) -> None:
         self.descending = not self.descending
         self._show_rows()
+
+    def action_toggle_cost(self) -> None:
+        """Memory or cost of the selected GPU, where both have no room."""
+        panel = self.query_one(SelectedPanel)
+        panel.toggle_class("-cost")
+        self._show_selected(self.query_one(GpuTable).selected)
 
     def action_toggle_owned(self) -> None:
         row = self.query_one(GpuTable).selected

@@ -8,10 +8,14 @@ from textual.widgets import Static
 from planner.memory.breakdown import MemoryTerm, PhaseBreakdown
 from planner.memory.estimate import Estimate
 from planner.quantity import Quantity
-from planner.units import format_gib
+from planner.units import GIB, format_gib
 
 PATTERNS = "█▓▒░▚▞▤▥▦▩"
 """One pattern per kind of term, so that the picture is readable without colour."""
+
+LABEL_WIDTH, SIZE_WIDTH = 17, 11
+ALL_PHASES_FROM_LINES = 30
+"""A shorter terminal shows the peak alone."""
 
 COLOURS = (
     "$primary",
@@ -67,19 +71,28 @@ class BreakdownView(Static):
         kinds = kinds_of(self.estimate)
         peak = memory.peak_phase(Quantity.DEVICE)
         scale = max(self.memory_bytes, *(phase.size_bytes(Quantity.DEVICE) for phase in memory.phases))
-        bar_width = max(10, self.content_size.width - 31)
+        bar_width = max(10, self.content_size.width - LABEL_WIDTH - SIZE_WIDTH)
         lines = []
-        for phase in memory.phases:
+        for phase in (peak,) if self.app.size.height < ALL_PHASES_FROM_LINES else memory.phases:
             mark = "▸" if phase is peak else " "
+            head = Content(f"{mark}{phase.phase[: LABEL_WIDTH - 2]:<{LABEL_WIDTH - 1}}")
             size = format_gib(phase.size_bytes(Quantity.DEVICE))
-            head = Content(f"{mark}{phase.phase[:14]:<15}")
-            lines.append(head + phase_bar(phase, kinds, scale, bar_width) + Content(f" {size:>13}"))
-        legend = [
-            Content.styled(PATTERNS[i % len(PATTERNS)], COLOURS[i % len(COLOURS)]) + Content(f" {kind}")
-            for i, kind in enumerate(kinds[:10])
-        ]
-        lines.append(Content("  ").join(legend))
+            lines.append(head + phase_bar(phase, kinds, scale, bar_width) + Content(f"{size:>{SIZE_WIDTH}}"))
+        lines += legend(peak, kinds, self.content_size.width)
         return Content("\n").join(lines)
+
+
+def legend(peak: PhaseBreakdown, kinds: list[str], width: int) -> list[Content]:
+    """The patterns with what each holds at the peak, in GiB, on lines of ``width`` cells."""
+    lines: list[Content] = [Content("")]
+    for i, kind in enumerate(kinds):
+        size_bytes = sum(term.size_bytes for term in peak.terms if term.kind == kind)
+        sign = Content.styled(PATTERNS[i % len(PATTERNS)], COLOURS[i % len(COLOURS)])
+        entry = sign + Content(f" {kind.replace('_', ' ')} {size_bytes / GIB:.2f}  ")
+        if lines[-1].cell_length + entry.cell_length > width + 2:
+            lines.append(Content(""))
+        lines[-1] += entry
+    return lines
 
 
 def terms_text(terms: tuple[MemoryTerm, ...], *, with_source: bool) -> Content:

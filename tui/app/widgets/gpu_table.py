@@ -15,7 +15,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from planner.fit import Verdict
-from tui.app.cells import age_text, hours_text, memory_bar, need_text, usd_text
+from tui.app.cells import age_text, hours_text, memory_bar, need_text, shortened, usd_text
 from tui.app.rows import GpuRow
 
 _VERDICT_TEXT = {Verdict.FITS: "fits", Verdict.TIGHT: "tight", Verdict.DOES_NOT_FIT: "no"}
@@ -24,6 +24,14 @@ _VERDICT_CLASS = {
     Verdict.TIGHT: "gpu-table--tight",
     Verdict.DOES_NOT_FIT: "gpu-table--no",
 }
+
+
+NARROWEST_NAME, NARROWEST_BAR, WIDEST_PROVIDER = 18, 10, 16
+
+
+def _taken(columns: list[tuple[str, int]]) -> int:
+    """Cells of columns and of the gap behind each."""
+    return sum(width + 1 for _, width in columns)
 
 
 class GpuTable(ScrollView, can_focus=True):
@@ -73,6 +81,7 @@ class GpuTable(ScrollView, can_focus=True):
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - textual's own parameter name
         super().__init__(id=id)
         self.rows: tuple[GpuRow, ...] = ()
+        self.widest_name = NARROWEST_NAME
         self.sort = "$/h"
         self.descending = False
 
@@ -89,6 +98,7 @@ class GpuTable(ScrollView, can_focus=True):
         """Replace the rows, keeping the cursor on the GPU it stood on where it is still listed."""
         selected = self.selected.gpu_id if self.selected else None
         self.rows, self.sort, self.descending = rows, sort, descending
+        self.widest_name = max((len(row.name) for row in rows), default=NARROWEST_NAME)
         position = next((i for i, row in enumerate(rows) if row.gpu_id == selected), 0)
         self.virtual_size = Size(self.line_width, len(rows) + 1)
         self.set_reactive(GpuTable.cursor, position)
@@ -126,25 +136,28 @@ class GpuTable(ScrollView, can_focus=True):
             self.cursor = line
 
     def _columns(self) -> list[tuple[str, int]]:
-        """(title, width) of the columns that fit; the name and the bar share what is left."""
-        width = self.line_width
-        columns = [("count", 5), ("verdict", 7), ("$/h", 8)]
-        if width >= 74:
-            columns += [("hours", 8), ("total", 9)]
-        if width >= 84:
+        """(title, width) of the columns there is room for; the name and the bar share what is left."""
+        width = self.line_width - 1
+        columns = [("count", 5), ("fit", 5), ("$/h", 7)]
+        if any(row.hours is not None for row in self.rows):
+            columns += [("hours", 7), ("total", 7)]
+        left = width - _taken(columns) - NARROWEST_NAME - NARROWEST_BAR - 2
+        if left >= _taken([("GiB", 5)]):
+            columns.insert(0, ("GiB", 5))
+            left -= _taken([("GiB", 5)])
+        if left >= _taken([("age", 6)]):
             columns.append(("age", 6))
-        rest = width - sum(w + 1 for _, w in columns) - 1
-        bar = max(8, min(30, rest // 3))
-        need = 10 if rest - bar - 11 >= 16 else 0
-        name = max(8, rest - bar - 1 - (need + 1 if need else 0))
-        head = [("name", name), ("memory", bar)] + ([("need", need)] if need else [])
-        return head + columns
+        if left >= _taken([("age", 6), ("from", WIDEST_PROVIDER)]) + 20:
+            columns.append(("from", WIDEST_PROVIDER))
+        rest = width - _taken(columns) - 2
+        name = min(max(NARROWEST_NAME, rest * 3 // 5), self.widest_name)
+        return [("name", name), ("memory", max(1, rest - name)), *columns]
 
     def _column_at(self, x: int) -> str | None:
         left = 1
         for title, width in self._columns():
             if left <= x < left + width + 1:
-                return {"verdict": "count", "need": "count"}.get(title, title)
+                return {"fit": "count", "GiB": "count", "from": "$/h"}.get(title, title)
             left += width + 1
         return None
 
@@ -167,7 +180,7 @@ class GpuTable(ScrollView, can_focus=True):
         for title, size in self._columns():
             arrow = ("▼" if self.descending else "▲") if title == self.sort else ""
             text = f"{title}{arrow}"
-            parts.append((text.ljust(size) if title in ("name", "memory") else text.rjust(size)) + " ")
+            parts.append((text.ljust(size) if title in ("name", "memory", "from") else text.rjust(size)) + " ")
         return Strip([Segment("".join(parts)[:width].ljust(width), style)], width)
 
     def _line(self, row: GpuRow, base: Style, is_cursor: bool, width: int) -> Strip:
@@ -178,14 +191,14 @@ class GpuTable(ScrollView, can_focus=True):
         placed = row.placement
         for title, size in self._columns():
             if title == "name":
-                text, style = row.name[:size].ljust(size), base
+                text, style = shortened(row.name, size).ljust(size), base
             elif title == "memory":
                 text, style = memory_bar(placed.size if placed else None, row.memory_bytes, size), tone
-            elif title == "need":
+            elif title == "GiB":
                 text, style = need_text(row.need_bytes if placed else None).rjust(size), base
             elif title == "count":
                 text, style = (f"×{placed.num_gpus}" if placed else "-").rjust(size), base
-            elif title == "verdict":
+            elif title == "fit":
                 text, style = _VERDICT_TEXT[row.verdict].rjust(size), tone
             elif title == "$/h":
                 text, style = usd_text(row.usd_per_hour).rjust(size), base
@@ -193,7 +206,9 @@ class GpuTable(ScrollView, can_focus=True):
                 text, style = hours_text(row.hours).rjust(size), base
             elif title == "total":
                 text, style = usd_text(row.usd_total).rjust(size), base
-            else:
+            elif title == "age":
                 text, style = age_text(row.price_age_days).rjust(size), dim
+            else:
+                text, style = row.provider.ljust(size), dim
             segments.append(Segment(text[:size] + " ", style))
         return Strip(segments).adjust_cell_length(width, base)

@@ -18,7 +18,7 @@ from tui.app.knob import Knob
 from tui.app.knobs import KNOBS
 from tui.app.widgets.line import Line
 
-LABEL_WIDTH = 14
+LABEL_WIDTH = 13
 
 
 class GroupLine(Static):
