@@ -26,9 +26,6 @@ from planner.model.architecture import (
 )
 from planner.request import TrainingWorkload
 
-_T5 = ("t5", "mt5", "umt5")
-"""Families whose learnt position bias reaches attention as a mask."""
-
 
 def build_setting(
     architecture: ModelArchitecture,
@@ -51,14 +48,17 @@ def build_setting(
     attended = compute if workload.autocast or not upcast else base
     kernel = attention_kernel(architecture, workload, traits, gpu, attended if fmt.is_quantised else matmul)
     checkpointed = workload.gradient_checkpointing != "none"
+    family = quirks(architecture.model_type)
+    dropped = 0.0 if traits.program == "litgpt" else family.dropout
     return Setting(
         batch=workload.batch_size,
         seq=ceil_div(_tokens(workload), share.cp),
         tp=share.tp,
         ep=share.ep,
         memory_seq=ceil_div(workload.seq_len, share.cp),
-        dropout=0.0 if traits.program == "litgpt" else quirks(architecture.model_type).dropout,
-        softmax_in_fp32=architecture.kind == "decoder" or architecture.model_type in _T5,
+        dropout=dropped,
+        inner_dropout=dropped if family.inner_dropout else 0.0,
+        softmax_in_fp32=architecture.kind == "decoder" or family.biases_attention,
         stream_dtype=stream,
         norm_dtype=norm_dtype,
         compute_dtype=matmul,
@@ -69,7 +69,7 @@ def build_setting(
         norms_trained=full or workload.method in ("layernorm", "llama-adapter-v2"),
         gradient_bytes=ELEMENT_BYTES[base],
         prefix_tokens=workload.adapter.num_virtual_tokens if workload.method == "prefix-tuning" else 0,
-        adapter=_branch(workload, traits, base),
+        adapter=_branch(workload, traits, base, architecture.model_type),
         dequantised_element_bytes=_dequantised_bytes(workload, fmt),
         saves_quantised_inputs=fmt.scheme == "bitsandbytes" and saves_quantised_inputs(workload),
         loads_packed=fmt.scheme == "bitsandbytes",
@@ -77,13 +77,12 @@ def build_setting(
         quantised_head=traits.quantises_head and fmt.is_quantised,
         attention=kernel,
         masked=workload.padding_mask or traits.masks_attention,
+        biased=family.biases_attention,
         repeats_kv=_repeats_kv(workload, traits, kernel),
         caches_kv=(workload.use_cache or _caches_by_default(traits)) and not checkpointed,
         fused_norms=traits.program in ("torchtitan", "unsloth"),
         norm_weighs_in_fp32=(
-            (year(workload) or 2024) < 2024
-            if traits.program == "litgpt"
-            else quirks(architecture.model_type).weighs_norm_in_fp32
+            (year(workload) or 2024) < 2024 if traits.program == "litgpt" else family.weighs_norm_in_fp32
         ),
     )
 
@@ -124,13 +123,16 @@ def attention_kernel(
     Flash needs half precision, no mask and compute capability 8. The memory-efficient kernel shares no key/value
     heads, so wide grouped queries without a mask fall back to scores written out.
     """
-    if workload.attention == "eager" or (architecture.model_type in _T5 and t5_is_eager(workload)):
+    family = quirks(architecture.model_type)
+    if workload.attention == "eager" or family.writes_out_attention:
+        return "eager"
+    if family.biases_attention and t5_is_eager(workload):
         return "eager"
     if workload.attention.startswith("flash"):
         return "flash"
     capability = gpu.compute_capability if gpu is not None else None
     half = dtype in ("bf16", "fp16")
-    masked = workload.padding_mask or traits.masks_attention or architecture.model_type in _T5
+    masked = workload.padding_mask or traits.masks_attention or family.biases_attention
     latent = any(isinstance(group.mixer, LatentAttention) for group in architecture.groups)
     modern = capability is None or capability >= (8, 0)
     if half and modern and not masked and not latent:
@@ -150,7 +152,9 @@ def _repeats_kv(workload: TrainingWorkload, traits: FrameworkTraits, kernel: Att
     return traits.repeats_kv or kernel != "flash"
 
 
-def _branch(workload: TrainingWorkload, traits: FrameworkTraits, base: str) -> AdapterBranch | None:
+def _branch(
+    workload: TrainingWorkload, traits: FrameworkTraits, base: str, model_type: str
+) -> AdapterBranch | None:
     method, spec = workload.method, workload.adapter
     kinds = {"dora": "dora", "qdora": "dora", "ia3": "ia3", "vera": "vera", "llama-adapter-v2": "scale-shift"}
     kind = kinds.get(method, "lora" if method in LOW_RANK else None)
@@ -159,7 +163,7 @@ def _branch(workload: TrainingWorkload, traits: FrameworkTraits, base: str) -> A
     everything = kind == "scale-shift"
 
     def applies(linear: Linear) -> bool:
-        return everything or is_target(linear, spec.target_modules)
+        return everything or is_target(linear, spec.target_modules, model_type)
 
     return AdapterBranch(
         kind=kind,  # type: ignore[arg-type]

@@ -133,7 +133,7 @@ def run_step(
         labels=rule.labels,
         rows=_logit_rows(workload, decoder, rule),
         selects=rule.labels is not None or rule.completion_logits_only,
-        kernel=_loss_kernel(workload, traits, setting),
+        kernel=_loss_kernel(architecture, workload, traits, setting),
     )
     stream = decoder.tokens * architecture.hidden_size * ELEMENT_BYTES[setting.stream_dtype]
     return StepMemory(runs=tuple(runs), tail=end, stream_bytes=stream)
@@ -214,7 +214,9 @@ def _logit_rows(workload: TrainingWorkload, setting: Setting, rule: Objective) -
     return setting.tokens
 
 
-def _loss_kernel(workload: TrainingWorkload, traits: FrameworkTraits, setting: Setting) -> LossKernel:
+def _loss_kernel(
+    architecture: ModelArchitecture, workload: TrainingWorkload, traits: FrameworkTraits, setting: Setting
+) -> LossKernel:
     """Which loss runs: what is asked for, what the framework always takes, or its default."""
     if workload.loss == "chunked":
         return "chunked"
@@ -222,4 +224,6 @@ def _loss_kernel(workload: TrainingWorkload, traits: FrameworkTraits, setting: S
         return "in-place" if setting.old_kernels or before_cut_cross_entropy(workload) else "fused"
     if workload.loss == "fused":
         return "fused"
+    if architecture.kind != "decoder" and not setting.autocast:
+        return "same-dtype"  # encoders and encoder-decoders pass their logits to cross entropy as they are
     return objective_rule(workload).loss_kernel or traits.loss_kernel

@@ -54,3 +54,33 @@ def test_the_formulas_and_the_traced_step_agree(model: str, workload: TrainingWo
     traced = trace(PlanRequest(model=model, workload=workload)).peak_bytes(Quantity.ALLOCATED)
     answer = estimate(architecture, workload, Parallelism(), None, Quantity.ALLOCATED)
     assert answer.expected_bytes == pytest.approx(traced, rel=0.02)
+
+
+_SIZES = {"num_hidden_layers": 4, "num_attention_heads": 8, "vocab_size": 8000}
+FAMILIES = {
+    "t5": {
+        "model_type": "t5", "d_model": 512, "d_kv": 64, "d_ff": 1024, "num_layers": 4, "num_decoder_layers": 4,
+        "num_heads": 8, "vocab_size": 8000, "feed_forward_proj": "gated-gelu",
+    },
+    "bert": {**_SIZES, "max_position_embeddings": 512, "model_type": "bert", "hidden_size": 512, "intermediate_size": 2048},
+    "bloom": {"model_type": "bloom", "hidden_size": 512, "n_layer": 4, "n_head": 8, "vocab_size": 8000},
+    "qwen2_moe": {
+        **_SIZES, "model_type": "qwen2_moe", "hidden_size": 512, "intermediate_size": 1024,
+        "num_key_value_heads": 8, "max_position_embeddings": 2048, "num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 512,
+        "shared_expert_intermediate_size": 1024, "decoder_sparse_step": 1, "mlp_only_layers": [],
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_families_with_code_of_their_own_agree_too(tmp_path: Path, family: str) -> None:
+    """Position biases and inner dropout (T5), losses in half precision (BERT), attention written out (BLOOM),
+    experts that "all-linear" does not reach (Qwen2-MoE).
+    """
+    (tmp_path / "config.json").write_text(json.dumps(FAMILIES[family]))
+    workload = replace(TRAINER, batch_size=2, adapter=AdapterSpec(rank=16))
+    architecture = resolve(str(tmp_path)).architecture
+    assert architecture is not None
+    traced = trace(PlanRequest(model=str(tmp_path), workload=workload)).peak_bytes(Quantity.ALLOCATED)
+    answer = estimate(architecture, workload, Parallelism(), None, Quantity.ALLOCATED)
+    assert answer.expected_bytes == pytest.approx(traced, rel=0.05)

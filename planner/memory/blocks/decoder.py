@@ -47,6 +47,7 @@ def norm(tape: Tape, x: Tensor, width: int, architecture: ModelArchitecture, set
         out = rms_norm(
             tape, x, width, trainable=setting.norms_trained, gradient_bytes=setting.gradient_bytes,
             upcast=setting.norm_upcast, weighs_in_fp32=setting.norm_weighs_in_fp32,
+            keeps_input=quirks(architecture.model_type).norm_keeps_input,
         )  # fmt: skip
     else:
         vectors = {"rmsnorm": 1, "layernorm": 2, "layernorm-no-bias": 1, "layernorm-no-params": 0}[
@@ -132,7 +133,9 @@ def mixer(tape: Tape, x: Tensor, group: LayerGroup, architecture: ModelArchitect
         v = repeat_heads(tape, v, repeats, name="repeated values")
         out = capped_attention(tape, q, k, v, scores=scores)
     else:
-        out = attend(tape, q, k, v, attention, setting, keys=setting.seq + setting.prefix_tokens)
+        out = attend(
+            tape, q, k, v, attention, setting, keys=setting.seq + setting.prefix_tokens, biased=setting.biased
+        )
     if quirks(architecture.model_type).joins_heads_by_copy and setting.attention != "eager":
         out = tape.op("joined heads", (out,), out.elements, out.dtype)
     return adapted_linear(tape, out, modules[-1], setting, shards="in")
@@ -189,6 +192,7 @@ def attend(
     setting: Setting,
     *,
     keys: int,
+    biased: bool = False,
 ) -> Tensor:
     heads = attention.num_attention_heads // setting.tp
     repeats = attention.num_attention_heads // attention.num_key_value_heads
@@ -213,6 +217,7 @@ def attend(
             keys=keys,
             lse_rows=rows,
             masked=setting.masked,
+            bias_heads=heads if biased else None,
         )
     return flash_attention(tape, q, k, v, lse_rows=rows)
 
@@ -236,4 +241,5 @@ def mlp(tape: Tape, x: Tensor, group: LayerGroup, setting: Setting) -> Tensor:
         hidden = mul(tape, activation(tape, name, gate), up, name="gated")
     else:
         hidden = activation(tape, name, adapted_linear(tape, x, modules[0], setting))
+    hidden = dropout(tape, hidden, setting.inner_dropout)
     return adapted_linear(tape, hidden, modules[-1], setting, shards="in")

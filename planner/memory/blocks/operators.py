@@ -117,17 +117,20 @@ def rms_norm(
     gradient_bytes: int = 2,
     upcast: bool = True,
     weighs_in_fp32: bool = False,
+    keeps_input: bool = False,
 ) -> Tensor:
     """RMSNorm as modelling code writes it: x in fp32, x², mean, rsqrt, x·rsqrt, back to x's dtype, times weight.
 
     Saves the fp32 copy and one rsqrt per row; the normalised x too when the weight is trained. Without
-    ``upcast`` all of it stays in x's dtype; with ``weighs_in_fp32`` the weight multiplies before the cast back.
+    ``upcast`` all of it stays in x's dtype; with ``weighs_in_fp32`` the weight multiplies before the cast back;
+    with ``keeps_input`` (T5) x itself is multiplied by the rsqrt and kept beside its fp32 copy.
     """
     wide = cast(tape, x, "fp32", name="norm input in fp32") if upcast else x
     rows = x.elements // width
     squares = tape.op("squares", (wide,), wide.elements, wide.dtype, saves=(wide,))
     variance = tape.op("rsqrt", (squares,), rows, wide.dtype, saves_output=True)
-    normed = tape.op("normed", (wide, variance), wide.elements, wide.dtype, saves=(wide, variance))
+    scaled = x if keeps_input else wide
+    normed = tape.op("normed", (scaled, variance), wide.elements, wide.dtype, saves=(scaled, variance))
     back = normed if weighs_in_fp32 else cast(tape, normed, x.dtype, name="normed")
     if weighs_in_fp32:
         weighted = tape.op(
@@ -207,10 +210,17 @@ def efficient_attention(
     keys: Int,
     lse_rows: Int,
     masked: bool,
+    bias_heads: Int | None = None,
     value_elements: Int | None = None,
 ) -> Tensor:
-    """Memory-efficient attention: as flash, plus a mask copy per layer whose rows are padded to 16 elements."""
-    mask_bytes = batch * queries * round_up(keys, 16) * ELEMENT_BYTES[q.dtype] if masked else 0
+    """Memory-efficient attention: as flash, plus a mask copy per layer whose rows are padded to 16 elements.
+
+    With a position bias the mask has ``bias_heads`` heads; sequences share it unless padding sets them apart.
+    """
+    mask_bytes: Int = 0
+    if masked or bias_heads is not None:
+        copies = (batch if masked else 1) * (1 if bias_heads is None else bias_heads)
+        mask_bytes = copies * queries * round_up(keys, 16) * ELEMENT_BYTES[q.dtype]
     return tape.op(
         "attention output",
         (q, k, v),

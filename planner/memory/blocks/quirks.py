@@ -26,6 +26,14 @@ class Quirks:
     """Rotary ends in ``cat``, which orders memory by head; fused attention keeps that order and joining copies."""
     caps_attention: bool = False
     """Scores pass a tanh, which no fused kernel of PyTorch offers."""
+    inner_dropout: bool = False
+    """Dropout also stands inside the MLP."""
+    norm_keeps_input: bool = False
+    """The norm multiplies its input by the rsqrt before any cast, so the input stays beside its fp32 copy."""
+    writes_out_attention: bool = False
+    """The family's code knows no fused kernel, whatever is asked for."""
+    biases_attention: bool = False
+    """A position bias per head reaches fused attention as a mask, made anew in every layer."""
     dropout: float = 0.0
     """Dropout of residual branches and attention in the published configurations."""
 
@@ -42,11 +50,15 @@ _QUIRKS = {
     "glm": Quirks(joins_heads_by_copy=True),
     "glm4": Quirks(joins_heads_by_copy=True),
     "qwen": Quirks(joins_heads_by_copy=True),
+    "bloom": Quirks(writes_out_attention=True),
+    "gptj": Quirks(writes_out_attention=True),
+    "mpt": Quirks(writes_out_attention=True),
     "gpt2": Quirks(dropout=0.1),
     "opt": Quirks(dropout=0.1),
-    "t5": Quirks(dropout=0.1),
-    "mt5": Quirks(dropout=0.1),
-    "umt5": Quirks(dropout=0.1),
+    **dict.fromkeys(
+        ("t5", "mt5", "umt5"),
+        Quirks(dropout=0.1, inner_dropout=True, norm_keeps_input=True, biases_attention=True),
+    ),
     "bert": Quirks(dropout=0.1),
     "bart": Quirks(dropout=0.1),
     "roberta": Quirks(dropout=0.1),

@@ -53,11 +53,14 @@ class Setting:
     """Bytes per weight of the temporary copy a quantised matmul makes; 0: weights are not quantised."""
     attention: AttentionKernel
     masked: bool
+    biased: bool = False
+    """A position bias per head is made in every layer's self attention and reaches the kernel as its mask."""
     repeats_kv: bool
     """True where k and v are copied per query head before attention."""
     caches_kv: bool
     """True where the forward pass also fills a KV cache."""
     dropout: float = 0.0
+    inner_dropout: float = 0.0
     fused_norms: bool = False
     norm_upcast: bool = True
     norm_weighs_in_fp32: bool = False

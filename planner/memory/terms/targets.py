@@ -29,6 +29,18 @@ _SCALES_QUERIES = frozenset(
 Source: https://github.com/huggingface/peft/blob/main/src/peft/utils/constants.py
 """
 
+_CONVERTED_EXPERTS = frozenset(
+    {
+        "mixtral", "minimax", "minimax_m2", "deepseek_v2", "deepseek_v3", "deepseek_v32", "dots1", "ernie4_5_moe",
+        "flex_olmo", "glm4_moe", "glm4_moe_lite", "glm_moe_dsa", "hunyuan_v1_moe", "olmoe", "qwen3_moe",
+        "qwen3_next",
+    }
+)  # fmt: skip
+"""Families whose fused experts peft finds by the names they had as modules.
+
+Source: https://github.com/huggingface/peft/blob/main/src/peft/utils/transformers_weight_conversion.py
+"""
+
 
 def with_default_targets(architecture: ModelArchitecture, workload: TrainingWorkload) -> TrainingWorkload:
     """IA3 left at "all-linear" takes peft's own choice: keys (or queries), values and the MLP's last matrix."""
@@ -52,7 +64,7 @@ def targets(architecture: ModelArchitecture, spec: AdapterSpec) -> tuple[tuple[L
         (group, linear)
         for group in architecture.groups
         for linear in group.linears
-        if is_target(linear, spec.target_modules)
+        if is_target(linear, spec.target_modules, architecture.model_type)
     )
 
 
@@ -73,13 +85,14 @@ def with_whole_ends(workload: TrainingWorkload) -> TrainingWorkload:
     )
 
 
-def is_target(linear: Linear, target_modules: tuple[str, ...] | str) -> bool:
+def is_target(linear: Linear, target_modules: tuple[str, ...] | str, model_type: str) -> bool:
     """Whether peft would wrap this matrix: its name is listed, or every linear is asked for.
 
-    "all-linear" reaches routers and, since transformers 5, experts kept as one bare parameter; names do not.
+    "all-linear" reaches routers. Experts kept as one bare parameter it reaches only in the families whose
+    checkpoints of transformers 4 peft knows how to convert; names do not reach them.
     """
     if target_modules == "all-linear" or "all-linear" in target_modules:
-        return True
+        return linear.is_module or linear.role != "expert" or model_type in _CONVERTED_EXPERTS
     if not linear.is_module:
         return False
     names = (target_modules,) if isinstance(target_modules, str) else target_modules

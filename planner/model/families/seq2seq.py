@@ -39,7 +39,10 @@ def t5(cfg: ConfigReader) -> ModelArchitecture:
     )
     # T5PreTrainedModel._keep_in_fp32_modules, which bitsandbytes leaves alone: transformers, modeling_t5.py
     mlp = tuple(replace(linear, keeps_precision=linear.name == "wo") for linear in mlp)
-    dense = blocks.dense(f, gated=gated, activation=projection.removeprefix("gated-"))
+    activation = projection.removeprefix("gated-")
+    if projection == "gated-gelu":
+        activation = "gelu_new"  # T5Config takes it so, for the checkpoints of T5 1.1
+    dense = blocks.dense(f, gated=gated, activation=activation)
     encoder = LayerGroup(
         count=cfg.layers("num_layers", "num_hidden_layers"),
         stack="encoder",
