@@ -20,7 +20,7 @@ from planner.request import (
     ServingWorkload,
     TrainingWorkload,
 )
-from tui.request_options import options_of
+from tui.request_options import OPTIONS, options_of
 
 DEFAULT_BITS = "16"
 DEFAULT_BITS_OF = {"qlora": "4", "qdora": "4", "autoawq": "4"}
@@ -87,7 +87,14 @@ def _task(values: Values) -> str | None:
         if task == "serve":
             raise RequestError("--method belongs to --task train", hint="leave one of them out")
         return "train"
-    return None if task is None else str(task)
+    return _implied_task(values) if task is None else str(task)
+
+
+def _implied_task(values: Values) -> str | None:
+    """The task whose own options are named; None where both tasks' are or neither's."""
+    named = [option for option in OPTIONS.values() if values.get(option.name) is not None]
+    tasks = {option.task for option in named if option.task is not None}
+    return tasks.pop() if len(tasks) == 1 else None
 
 
 def _bits(values: Values) -> str:

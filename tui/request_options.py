@@ -33,6 +33,13 @@ class RequestOption:
         """As a Python name: ``--batch-size`` is ``batch_size``."""
         return self.flag.removeprefix("--").replace("-", "_")
 
+    @property
+    def task(self) -> str | None:
+        """The task it says something of; None where that is both, as ``--seq-len`` does, or neither."""
+        holders = {path.partition(".")[0] for path in self.paths}
+        holder = holders.pop() if len(holders) == 1 else None
+        return holder if holder in ("train", "serve") and self.name != "seq_len" else None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:

@@ -86,6 +86,22 @@ def test_a_model_published_quantised_is_planned_as_published(
     assert {row["method"] for row in training} == {"lora", "full"}
 
 
+@pytest.mark.parametrize(
+    ("options", "tasks"),
+    [
+        (("--engine", "vllm"), {"serve"}),
+        (("--optimizer", "adamw-8bit"), {"train"}),
+        (("--engine", "vllm", "--optimizer", "adamw-8bit"), {"serve", "train"}),
+        (("--seq-len", "1024"), {"serve", "train"}),
+    ],
+)
+def test_an_option_of_one_task_asks_for_that_task(
+    capsys: pytest.CaptureFixture[str], options: tuple[str, ...], tasks: set[str]
+) -> None:
+    document = answer(capsys, "--model", "llama-8b", *options)
+    assert {row["task"] for row in estimates(document, tier="analytic")} == tasks
+
+
 def test_requests_at_once_are_asked_for_by_either_name(capsys: pytest.CaptureFixture[str]) -> None:
     asked = ("--model", "llama-8b", "--task", "serve")
     many, same = (answer(capsys, *asked, flag, "7") for flag in ("--concurrency", "--batch-size"))

@@ -48,7 +48,8 @@ def command(
 ) -> int:
     """What a model needs, which GPUs hold it and what they cost.
 
-    Without --task an overview: serving, LoRA or QLoRA, and full fine-tuning where the weights allow it.
+    Without --task, and without an option that belongs to one, an overview: serving, LoRA or QLoRA, and full
+    fine-tuning where the weights allow it.
     """
     if report is not None and report.suffix not in REPORT_SUFFIXES:
         raise RequestError(f"--report writes .html or .md, not {report.name!r}", hint="--report answer.html")

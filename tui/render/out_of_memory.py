@@ -32,10 +32,12 @@ def text(message: OutOfMemory, changes: Sequence[Change], remedies: Remedies | N
 
 
 def _change_line(change: Change) -> str:
-    saves = "" if change.saving_bytes is None else f"saves {format_bytes(change.saving_bytes)}"
-    leads = "" if change.device_bytes is None else f" to {format_bytes(change.device_bytes)}"
-    verdict = {True: ", fits", False: ", does not fit alone", None: ""}[change.fits]
-    effect = f"{saves}{leads}{verdict}"
+    effects = [
+        "" if change.saving_bytes is None else f"saves {format_bytes(change.saving_bytes)}",
+        "" if change.device_bytes is None else f"{format_bytes(change.device_bytes)} are left",
+        {True: "fits", False: "does not fit alone", None: ""}[change.fits],
+    ]
+    effect = ", ".join(part for part in effects if part)
     return f"  {change.what}: {change.option}" + (f"  ({effect})" if effect else "")
 
 
