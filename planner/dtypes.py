@@ -103,12 +103,17 @@ class WeightFormat:
         """Name of a GGUF mixture, without the "gguf-" prefix."""
         return self.name.removeprefix("gguf-")
 
-    def quantises(self, role: str, *, is_module: bool = True, model_has_experts: bool = False) -> bool:
+    def quantises(
+        self, role: str, *, is_module: bool = True, kept: bool = False, model_has_experts: bool = False
+    ) -> bool:
         """Whether a matrix of a block with ``role`` (``Linear.role``) is stored in this format.
 
         Embeddings, norms and the output head never are, outside GGUF. bitsandbytes packs ``nn.Linear`` modules
         only, so experts held as one bare parameter stay in the compute dtype; MXFP4 checkpoints pack only experts.
+        ``kept``: the checkpoint or the library keeps this module in 16 bits, which GGUF files know nothing of.
         """
+        if kept and self.scheme != "gguf":
+            return False
         if self.scheme in ("plain", "bitsandbytes"):
             return is_module
         if role == "router" or (self.mlp_only and role != "mlp"):

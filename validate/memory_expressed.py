@@ -55,6 +55,7 @@ class MemoryCase:
 def express(case: Case) -> MemoryCase:
     """The case as architecture, request, parallelism and GPU; raises PlannerError where it cannot be expressed."""
     from planner.model.registry import resolve
+    from planner.model.unquantised import keeping, known_modules
 
     try:
         request = MemoryRequest.model_validate(case.request)
@@ -66,6 +67,7 @@ def express(case: Case) -> MemoryCase:
     architecture = resolve(request.model).architecture
     if architecture is None:
         raise UnsupportedError(f"the architecture of {request.model} is not known")
+    architecture = keeping(architecture, known_modules(request.checkpoint or "") or ())
     workload = _serving(case, request) if request.task == "serve" else _training(request)
     parallelism = _parallelism(case, request)
     gpu, printed = _gpu(request)

@@ -89,7 +89,9 @@ def units(architecture: ModelArchitecture, fmt: WeightFormat, plain_dtype: str, 
     largest = max(architecture.groups, key=lambda group: group.params_per_layer)
     packed = largest.other_params * element
     for linear in largest.linears:
-        if fmt.is_quantised and fmt.quantises(linear.role, is_module=linear.is_packable):
+        if fmt.is_quantised and fmt.quantises(
+            linear.role, is_module=linear.is_packable, kept=linear.keeps_precision
+        ):
             packed += linear.count * fmt.matrix_bytes(linear.in_features, linear.out_features).packed_bytes
         else:
             packed += linear.num_params * element

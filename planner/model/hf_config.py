@@ -237,11 +237,17 @@ def checkpoint_weight_dtype(config: Mapping[str, Any]) -> str | None:
 
     Raises UnsupportedError for a scheme that is not known.
     """
-    quantization = config.get("quantization_config")
-    if quantization is None and isinstance(config.get("text_config"), Mapping):
-        quantization = config["text_config"].get("quantization_config")
-    if not isinstance(quantization, Mapping):
+    quantization = quantization_of(config)
+    if quantization is None:
         return None
     from planner.model.checkpoint_format import weight_format_name
 
     return weight_format_name(quantization)
+
+
+def quantization_of(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """``quantization_config`` of a config or of its language model; None where there is none."""
+    quantization = config.get("quantization_config")
+    if quantization is None and isinstance(config.get("text_config"), Mapping):
+        quantization = config["text_config"].get("quantization_config")
+    return quantization if isinstance(quantization, Mapping) else None

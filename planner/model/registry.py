@@ -12,8 +12,9 @@ from typing import Any, Literal
 
 from planner.errors import RequestError, UnknownNameError
 from planner.model.architecture import ModelArchitecture
-from planner.model.hf_config import architecture_from_config, checkpoint_weight_dtype
+from planner.model.hf_config import architecture_from_config, checkpoint_weight_dtype, quantization_of
 from planner.model.naming import named_params, original_name, untuned_name
+from planner.model.unquantised import is_dynamic_upload, keeping, known_modules, listed_modules
 from planner.units import parse_count
 
 _DATA = Path(__file__).parent / "data"
@@ -192,14 +193,18 @@ def _from_copy(name: str) -> ResolvedModel | None:
             return None
         entry = candidates[0]
     resolved = _from_registry(entry.id)
-    if resolved is None:
+    if resolved is None or resolved.architecture is None:
         return None
-    note = f"{name} is not in the registry; by its name it has the shape of {entry.id}"
+    notes = [f"{name} is not in the registry; by its name it has the shape of {entry.id}"]
     if weight_format is not None:
-        note += f" with weights in {weight_format}"
+        notes[0] += f" with weights in {weight_format}"
+    names = known_modules(name)
+    if names is None and is_dynamic_upload(name):
+        notes.append(f"{name} keeps modules in 16 bits that its config.json lists; weights are counted too low")
     return replace(
         resolved,
-        notes=(note, *resolved.notes),
+        architecture=keeping(resolved.architecture, names or ()),
+        notes=(*notes, *resolved.notes),
         checkpoint_weight_dtype=weight_format or resolved.checkpoint_weight_dtype,
     )
 
@@ -234,6 +239,9 @@ def from_config_text(text: str, *, name: str, source: str) -> ResolvedModel:
         where = f" at line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
         raise RequestError(f"{source} is not valid JSON{where}", hint="give a Hugging Face config.json") from None
     architecture = architecture_from_config(config, name=name, source=source)
+    quantization = quantization_of(config)
+    if quantization is not None:
+        architecture = keeping(architecture, listed_modules(quantization))
     return ResolvedModel(
         architecture=architecture,
         num_params_named=named_params((name,), architecture.params_total),

@@ -47,7 +47,9 @@ def _add_linear(
     matrix_passes = 1 + passes.recompute_linear + passes.input_gradients + passes.weight_gradients
     seconds = _linear_s(group, linear, tokens, _rate(workload, device), parallelism, device)
     step.add("matmul", layers * matrix_passes * seconds)
-    if weight.is_quantised and weight.quantises(linear.role, is_module=linear.is_packable):
+    if weight.is_quantised and weight.quantises(
+        linear.role, is_module=linear.is_packable, kept=linear.keeps_precision
+    ):
         size = linear.count * linear.in_features * linear.out_features / parallelism.tp
         once = size * (weight.bits / 8 + 2) / device.bandwidth_bytes_per_s
         times = 1 + passes.recompute_linear + passes.input_gradients

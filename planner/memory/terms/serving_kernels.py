@@ -53,7 +53,7 @@ def largest_matrix(architecture: ModelArchitecture, fmt: WeightFormat) -> int:
         linear.in_features * linear.out_features
         for group in architecture.groups
         for linear in group.linears
-        if fmt.quantises(linear.role, is_module=linear.is_packable)
+        if fmt.quantises(linear.role, is_module=linear.is_packable, kept=linear.keeps_precision)
     )
     return max(sizes, default=0)
 
@@ -197,7 +197,9 @@ def _tensors(
     for linear in group.linears:
         stacked = linear.role == "expert" and (rules.name == "vllm" or not linear.is_module)
         each = linear.in_features * linear.out_features * (linear.count if stacked else 1)
-        quantised = fmt.is_quantised and fmt.quantises(linear.role, is_module=linear.is_packable)
+        quantised = fmt.is_quantised and fmt.quantises(
+            linear.role, is_module=linear.is_packable, kept=linear.keeps_precision
+        )
         in_bytes = ceil_div(each * fmt.bits, BITS_PER_BYTE) if quantised else each * plain
         name = next((names for names in fused if linear.name in names), None)
         key = f"{linear.role} {'+'.join(name) if name else linear.name}"

@@ -238,7 +238,8 @@ def _linear_weights(
         return StoredWeights(packed_bytes=sum(rows) * linear.out_features * linear.count, plain_bytes=bias)
     has_experts = any(isinstance(each.mlp, MoeMlp) for each in architecture.groups)
     is_module = linear.is_packable or (packs_experts and linear.role == "expert")
-    quantised = fmt.quantises(linear.role, is_module=is_module, model_has_experts=has_experts)
+    kept = linear.keeps_precision
+    quantised = fmt.quantises(linear.role, is_module=is_module, kept=kept, model_has_experts=has_experts)
     if not fmt.is_quantised or not quantised:
         return StoredWeights(plain_bytes=copies * weights * plain + bias)
     storage = fmt.matrix_bytes(linear.in_features, linear.out_features)
