@@ -86,6 +86,8 @@ class WeightFormat:
     """Constants beside every matrix: code books, global scales."""
     mlp_only: bool = False
     """Attention, and the whole first and last layer, stay in the compute dtype (Meta's FBGEMM checkpoints)."""
+    column_multiple: int = 1
+    """Input features are padded to a multiple of so many."""
     double_quantised: bool = False
     """bitsandbytes: scales kept as int8 with one fp32 per 256 of them."""
 
@@ -124,7 +126,7 @@ class WeightFormat:
 
     def matrix_bytes(self, in_features: int, out_features: int) -> MatrixBytes:
         """Storage of one matrix of ``out_features`` rows and ``in_features`` columns, biases excluded."""
-        n, m = in_features, out_features
+        n, m = _ceil(in_features, self.column_multiple) * self.column_multiple, out_features
         weights = n * m
         if self.scheme == "gguf":
             row = gguf.row_bytes(gguf.tensor_type(self.mixture, "", 0, 1, 1, 0), n)

@@ -30,11 +30,15 @@ BLOCKS: dict[str, tuple[int, int]] = {
 _BASE = {
     "q2_k_s": "q2_k", "q3_k_s": "q3_k", "q3_k_m": "q3_k", "q3_k_l": "q3_k", "q4_k_s": "q4_k", "q4_k_m": "q4_k",
     "q5_k_s": "q5_k", "q5_k_m": "q5_k", "iq2_s": "iq2_xs", "iq2_m": "iq2_s", "iq3_xs": "iq3_s", "iq3_m": "iq3_s",
+    "mxfp4_moe": "q8_0",
 }  # fmt: skip
 """Mixture -> type of most tensors, where the name is not the type itself."""
 
 _LOW_BIT = frozenset({"iq1_s", "iq1_m", "iq2_xxs", "iq2_xs", "iq2_s", "iq2_m"})
-_OUTPUT = {**dict.fromkeys((*_LOW_BIT, "iq3_xxs"), "q5_k"), **dict.fromkeys(("f32", "f16", "bf16", "q8_0"), "")}
+_OUTPUT = {
+    **dict.fromkeys((*_LOW_BIT, "iq3_xxs"), "q5_k"),
+    **dict.fromkeys(("f32", "f16", "bf16", "q8_0", "mxfp4_moe"), ""),
+}
 _EMBEDDING = {
     **dict.fromkeys(("iq1_s", "iq1_m", "iq2_xxs", "iq2_xs"), "q2_k"),
     **dict.fromkeys(("iq2_s", "iq2_m", "iq3_xxs"), "iq3_s"),
@@ -62,6 +66,8 @@ _WIDE_GROUPS = {
     ("iq4_xs", "attn_v"): "q5_k",
 }
 """Where at least four query heads share a key/value head."""
+_FEWER_BITS = {("iq3_xs", "ffn_gate"): "iq3_xxs", ("iq3_xs", "ffn_up"): "iq3_xxs"}
+"""Between the first and the last eighth of the layers."""
 _MORE_BITS = {(mixture, tensor): "q6_k" for mixture in ("q4_k_m", "q5_k_m") for tensor in ("attn_v", "ffn_down")}
 """In the first and last eighth of the layers and every third one between."""
 _FIRST_EIGHTH = {
@@ -78,6 +84,8 @@ _TENSOR_OF = {
     **dict.fromkeys(("q_proj", "query"), "attn_q"),
     **dict.fromkeys(("o_proj", "out_proj"), "attn_output"),
     **dict.fromkeys(("down_proj", "fc2", "dense_4h_to_h", "w2"), "ffn_down"),
+    **dict.fromkeys(("gate_proj", "w1"), "ffn_gate"),
+    **dict.fromkeys(("up_proj", "gate_up_proj", "w3", "fc1", "dense_h_to_4h"), "ffn_up"),
     **dict.fromkeys(("c_attn", "qkv_proj", "query_key_value", "Wqkv", "W_pack"), "attn_qkv"),
 }
 
@@ -125,6 +133,8 @@ def tensor_type(
         chosen = _WIDE_GROUPS.get(key, chosen)
     eighth = num_layers // 8
     edges = layer < eighth or layer >= 7 * num_layers // 8
+    if not edges:
+        chosen = _FEWER_BITS.get(key, chosen)
     if edges or (layer - eighth) % 3 == 2:
         chosen = _MORE_BITS.get(key, chosen)
     if layer < eighth:

@@ -7,7 +7,7 @@ SGLang's is what was free before loading.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hardware_db.gpu import Gpu
 from planner.memory.breakdown import MemoryTerm
@@ -72,6 +72,7 @@ class EnginePools:
     kv_cache_bytes: Range | None
     """None where the pool depends on a GPU that is not named."""
     kv_cache_tokens: Range | None
+    """As engines print it: windowed layers are counted as if they kept every token."""
 
 
 def pools(
@@ -112,7 +113,7 @@ def pools(
             share = [claimed_bytes(free_bytes, workload, parallelism, gpu) for free_bytes in free.ends]
             claimed = Range(expected=share[0], low=share[1], high=share[2])
             pool = _left_of(claimed.expected, [weights], doubt=claimed)
-    per_token = token_bytes(architecture, rules.cache)
+    per_token = token_bytes(architecture, replace(rules.cache, windowed=False))
     return EnginePools(
         weights=weights,
         activation_peak=scratch,
@@ -124,7 +125,7 @@ def pools(
 
 
 def _weights(resident: tuple[MemoryTerm, ...], beside: int) -> Range:
-    size = beside + sum(term.size_bytes for term in resident if term.kind in ("weights", "adapter"))
+    size = beside + sum(term.size_bytes for term in resident if term.kind in ("weights", "buffers", "adapter"))
     return Range(expected=size, low=size * 995 // 1000, high=size * 1015 // 1000)
 
 

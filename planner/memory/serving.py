@@ -12,6 +12,7 @@ from planner.memory.breakdown import MemoryBreakdown, MemoryTerm, PhaseBreakdown
 from planner.memory.ops import Int, ceil_div, maximum
 from planner.memory.runtime import context_terms, slack_term, workspace_term
 from planner.memory.terms import serving_extras, serving_kernels, vllm_start
+from planner.memory.terms.engine_formats import held_format
 from planner.memory.terms.kv_cache import cache_terms, largest_layer_token_bytes
 from planner.memory.terms.serving_activations import Scores, activation_terms
 from planner.memory.terms.serving_engines import POOLED, EngineRules, engine_rules
@@ -61,14 +62,13 @@ def _resident(
     architecture: ModelArchitecture, workload: ServingWorkload, rules: EngineRules
 ) -> tuple[MemoryTerm, ...]:
     """Weights and tables, live from loading on."""
-    terms = list(weight_terms(architecture, workload.weight_dtype, workload.compute_dtype, rules.weights))
+    fmt = held_format(workload)
+    terms = list(weight_terms(architecture, fmt.name, workload.compute_dtype, rules.weights, held=fmt))
     if rules.name != "llama.cpp":
-        fmt = weight_format(workload.weight_dtype)
         terms.append(serving_kernels.unsplit_weights_term(architecture, fmt, workload.compute_dtype, rules))
     if rules.name == "autoawq":
         terms.append(serving_kernels.complex_rope_term(architecture, _cache_length(workload)))
-    elif (tables := serving_kernels.rope_tables_term(architecture, rules, workload)) is not None:
-        terms.append(tables)
+    terms.extend(serving_kernels.rope_tables_terms(architecture, rules, workload))
     terms.extend(serving_extras.adapter_terms(architecture, workload, rules))
     terms.extend(serving_extras.draft_weight_terms(workload, rules))
     return tuple(terms)

@@ -97,3 +97,35 @@ def test_sglang_chooses_its_share_by_version_and_size() -> None:
     assert h100[1] is not None
     # 0.88 of what is free; then 512 MiB + 8,192 x 1.5 MiB + 256 x 2 MiB + 128 MiB of 81,559 MiB stay free: 0.835.
     assert h100[0].expected - h100[1].expected == pytest.approx((0.88 - 0.835) * 78.6 * GIB, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("model", "weight_dtype", "tp", "gib"),
+    [
+        ("meta-llama/Llama-3.1-8B-Instruct", "bf16", 1, 14.99),
+        ("meta-llama/Llama-3.1-8B-Instruct", "bf16", 4, 3.77),
+        ("meta-llama/Llama-3.1-8B-Instruct", "fp8", 1, 8.4926),
+        ("meta-llama/Llama-3.3-70B-Instruct", "fp8", 2, 33.88),
+        ("openai/gpt-oss-20b", "mxfp4", 1, 13.47),
+        ("openai/gpt-oss-120b", "mxfp4", 1, 64.38),
+        ("microsoft/phi-4", "gptq-int4", 1, 8.5107),
+        ("Qwen/Qwen2.5-72B-Instruct", "awq-int4", 2, 19.3952),
+        ("Qwen/Qwen3-8B", "bf16", 1, 15.2684),
+        ("unsloth/Qwen2.5-0.5B-Instruct-unsloth-bnb-4bit", "nf4-dq", 1, 0.5151),
+    ],
+)
+def test_weights_as_vllm_holds_them(model: str, weight_dtype: str, tp: int, gib: float) -> None:
+    """Start-up logs: the rotary table beside the weights, Marlin's GPTQ, undone double scales, padded MXFP4."""
+    architecture = resolve(model).architecture
+    assert architecture is not None
+    workload = ServingWorkload(engine="vllm", weight_dtype=weight_dtype)
+    answer = pools(architecture, workload, Parallelism(tp=tp), None)
+    assert answer.weights.expected / GIB == pytest.approx(gib, rel=0.005)
+
+
+def test_tokens_of_a_windowed_model_are_counted_as_vllm_prints_them() -> None:
+    gemma = started("google/gemma-3-12b-it", replace(LLM_D, engine_version="0.19.0"), "H100 SXM5 80GB", H100_BYTES)
+    assert gemma.kv_cache_bytes is not None
+    assert gemma.kv_cache_tokens is not None
+    per_token = 48 * 2 * 8 * 256 * 2
+    assert gemma.kv_cache_tokens.expected == gemma.kv_cache_bytes.expected // (per_token * 16) * 16

@@ -63,6 +63,18 @@ def test_paged_blocks_round_up() -> None:
     assert size_of("meta-llama/Llama-2-7b-hf", 17, paged) == 32 * 524_288
 
 
+def test_llama_cpp_keeps_windows_beside_the_micro_batch() -> None:
+    """Load logs: 768 cells for gpt-oss (128 + 512, padded), 4,608 for four of Gemma 4 12B (4 x 1,024 + 512)."""
+    policy = CachePolicy(block_tokens=256, shared_blocks=True, window_slack=512)
+    assert size_of("openai/gpt-oss-20b", 4096, policy) == 12 * (4096 + 768) * 2 * 8 * 64 * 2
+    gemma = resolve("google/gemma-4-12B").architecture
+    assert gemma is not None
+    windowed, whole = (cache_size(gemma, tokens, 4, policy).token_bytes for tokens in (8192, 16_384))
+    global_layers = 8 * 4 * 8192 * 1 * 2 * 512 * 2
+    assert windowed - (whole - windowed) == 40 * 4608 * 2 * 8 * 256 * 2
+    assert whole - windowed == global_layers
+
+
 def test_tensor_parallel_ranks_copy_scarce_heads() -> None:
     llama = "meta-llama/Llama-2-70b-hf"
     assert size_of(llama, 1, CachePolicy(tp=8)) * 8 == 327_680

@@ -51,6 +51,10 @@ class CachePolicy:
     """Whether keys and values are repeated for every query head before they are stored (litgpt)."""
     block_tokens: int = 1
     """Tokens are stored in blocks of so many."""
+    window_slack: Int = 0
+    """Tokens kept beyond a window, for all sequences together: llama.cpp's micro-batch."""
+    shared_blocks: bool = False
+    """Whether blocks are counted over all sequences together (llama.cpp), not for each."""
     tp: Int = 1
     pp: Int = 1
 
@@ -137,8 +141,8 @@ def cache_size(
         if group.stack == "encoder":
             continue
         layers = ceil_div(group.count, policy.pp)
-        cached = _cached_tokens(group, tokens, policy)
-        token_bytes = token_bytes + layers * sequences * cached * layer_token_bytes(group, policy)
+        cells = _cells(group, tokens, sequences, policy)
+        token_bytes = token_bytes + layers * cells * layer_token_bytes(group, policy)
         state_bytes = state_bytes + layers * sequences * layer_state_bytes(group, policy)
         if group.cross_attention is not None:
             heads = maximum(1, ceil_div(group.cross_attention.num_key_value_heads, policy.tp))
@@ -147,11 +151,17 @@ def cache_size(
     return CacheSize(token_bytes=token_bytes, state_bytes=state_bytes)
 
 
-def _cached_tokens(group: LayerGroup, tokens: Int, policy: CachePolicy) -> Int:
+def _cells(group: LayerGroup, tokens: Int, sequences: Int, policy: CachePolicy) -> Int:
+    """Tokens one layer stores, of all sequences together."""
     mixer = group.mixer
     window = mixer.window if isinstance(mixer, GroupedQueryAttention) else None
-    kept = minimum(tokens, window) if window is not None and policy.windowed else tokens
-    return kept if policy.block_tokens == 1 else round_up(kept, policy.block_tokens)
+    bounded = window is not None and policy.windowed
+    if policy.shared_blocks:
+        whole = sequences * tokens
+        kept = minimum(whole, sequences * window + policy.window_slack) if bounded else whole
+        return round_up(kept, policy.block_tokens)
+    kept = minimum(tokens, window) if bounded else tokens
+    return sequences * (kept if policy.block_tokens == 1 else round_up(kept, policy.block_tokens))
 
 
 def token_bytes(architecture: ModelArchitecture, policy: CachePolicy) -> Int:

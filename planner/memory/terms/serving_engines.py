@@ -40,6 +40,12 @@ LLAMA_CPP = Citation(
 )
 
 POOLED = ("vllm", "sglang")
+LLAMA_UBATCH = 512
+"""llama.cpp's ``n_ubatch`` where none is named."""
+_CELLS = 256
+"""llama.cpp's caches hold a multiple of so many tokens."""
+_SWA_CACHES_SINCE = 5437
+"""First build of llama.cpp that gives windowed layers a cache of their own (May 2025, pull request 13194)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +71,12 @@ def version_of(text: str | None) -> tuple[int, ...] | None:
     """(4, 38, 2) of "4.38.2"; None where no number is given, which means the newest."""
     match = re.match(r"v?(\d+(?:\.\d+)*)", text or "")
     return tuple(int(part) for part in match.group(1).split(".")) if match else None
+
+
+def _build_of(text: str | None) -> int:
+    """5437 of "b5437" or "build 5437 (c02e5ab2)"; the newest where no build is named."""
+    match = re.search(r"\bb(?:uild)?[ :]*(\d{3,6})\b", text or "", re.IGNORECASE)
+    return int(match.group(1)) if match else 1_000_000
 
 
 def _before(version: tuple[int, ...] | None, *limit: int) -> bool:
@@ -143,17 +155,27 @@ def engine_rules(
         )
     if workload.engine in POOLED:
         block = 16 if workload.engine == "vllm" else 1
+        windowed = workload.engine == "vllm" and not _before(version, 0, 9)
         return EngineRules(
             name=workload.engine,
             source=VLLM if workload.engine == "vllm" else SGLANG,
-            cache=CachePolicy(dtype=dtype, block_tokens=block, tp=tp, pp=pp),
+            cache=CachePolicy(dtype=dtype, block_tokens=block, windowed=windowed, tp=tp, pp=pp),
             weights=spread,
         )
     if workload.engine == "llama.cpp":
+        ubatch = workload.max_num_batched_tokens
         return EngineRules(
             name="llama.cpp",
             source=LLAMA_CPP,
-            cache=CachePolicy(dtype=dtype, windowed=True, tp=tp, pp=pp),
+            cache=CachePolicy(
+                dtype=dtype,
+                windowed=_build_of(workload.engine_version) >= _SWA_CACHES_SINCE,
+                block_tokens=_CELLS,
+                shared_blocks=True,
+                window_slack=LLAMA_UBATCH if ubatch is None else ubatch,
+                tp=tp,
+                pp=pp,
+            ),
             weights=WeightSpread(tp=tp, pp=pp, host_embedding=True, embeddings_with_head=True),
         )
     raise UnsupportedError(

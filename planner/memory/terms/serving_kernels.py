@@ -6,9 +6,16 @@ from planner.citation import Citation
 from planner.dtypes import WeightFormat, element_bytes
 from planner.memory.breakdown import MemoryTerm
 from planner.memory.ops import Int, ceil_div, maximum, where
-from planner.memory.terms.serving_engines import EngineRules
+from planner.memory.terms.serving_activations import FP32_BYTES
+from planner.memory.terms.serving_engines import POOLED, EngineRules
 from planner.memory.terms.weights import plain_dtype
-from planner.model.architecture import GroupedQueryAttention, LayerGroup, ModelArchitecture
+from planner.model.architecture import (
+    GroupedQueryAttention,
+    LatentAttention,
+    LayerGroup,
+    Mixer,
+    ModelArchitecture,
+)
 from planner.request import ServingWorkload
 from planner.units import BITS_PER_BYTE, MIB
 
@@ -31,6 +38,10 @@ _AWQ_GEMM = Citation(
 _ROPE = Citation(
     title="transformers before 4.45: every layer caches cosines and sines up to max_position_embeddings",
     url="https://github.com/huggingface/transformers/blob/v4.38.2/src/transformers/models/qwen2/modeling_qwen2.py",
+)
+_SHARED_ROPE = Citation(
+    title="vLLM: get_rope shares one cosine and sine table between layers, up to max_position_embeddings",
+    url="https://github.com/vllm-project/vllm/blob/main/vllm/model_executor/layers/rotary_embedding/base.py",
 )
 _ALLOCATOR = Citation(
     title="PyTorch: blocks of 1 MiB and more are not split for a remainder up to 1 MiB",
@@ -90,26 +101,63 @@ def _kernel(label: str, size_bytes: Int, formula: str, source: Citation) -> Memo
     return MemoryTerm(kind="workspace", label=label, size_bytes=size_bytes, formula=formula, source=source)
 
 
-def rope_tables_term(
+def rope_tables_terms(
     architecture: ModelArchitecture, rules: EngineRules, workload: ServingWorkload
-) -> MemoryTerm | None:
-    """Cosine and sine tables held by every layer, in the compute dtype."""
-    if not rules.layer_rope_tables or architecture.max_position_embeddings is None:
-        return None
+) -> tuple[MemoryTerm, ...]:
+    """Cosine and sine tables up to ``max_position_embeddings``: one per layer, per kind of rotation, or none."""
+    length = architecture.max_position_embeddings
+    if length is None:
+        return ()
+    if rules.name in POOLED:
+        return _shared_tables(architecture, rules, workload, length)
+    if not rules.layer_rope_tables:
+        return ()
     element = element_bytes(workload.compute_dtype)
     size: Int = 0
     for group in architecture.groups:
         mixer = group.mixer
         if isinstance(mixer, GroupedQueryAttention) and mixer.rotary:
             size = size + ceil_div(group.count, rules.weights.pp) * mixer.head_dim
-    return MemoryTerm(
+    table = MemoryTerm(
         kind="buffers",
         label="rotary tables of every layer",
-        size_bytes=2 * element * architecture.max_position_embeddings * size,
+        size_bytes=2 * element * length * size,
         formula="2 × L × max_position × h × e",
-        inputs={"max_position": architecture.max_position_embeddings, "e": element},
+        inputs={"max_position": length, "e": element},
         source=_ROPE,
     )
+    return (table,)
+
+
+def _shared_tables(
+    architecture: ModelArchitecture, rules: EngineRules, workload: ServingWorkload, length: int
+) -> tuple[MemoryTerm, ...]:
+    """One table per kind of rotation, on every rank; SGLang keeps it in fp32.
+
+    Gemma 3 and 4 rotate windowed layers with a base of their own.
+    """
+    bases = architecture.model_type.startswith(("gemma3", "gemma4"))
+    kinds = {_rotation(group.mixer, bases) for group in architecture.groups}
+    width = sum(kind[0] for kind in kinds if kind is not None)
+    element = FP32_BYTES if rules.name == "sglang" else element_bytes(workload.compute_dtype)
+    table = MemoryTerm(
+        kind="buffers",
+        label="rotary table",
+        size_bytes=element * length * width,
+        formula="max_position × h × e",
+        inputs={"max_position": length, "h": width, "e": element},
+        source=_SHARED_ROPE,
+    )
+    return (table,) if width else ()
+
+
+def _rotation(mixer: Mixer | None, own_base_in_windows: bool) -> tuple[int, bool] | None:
+    """Width of a layer's rotation, and whether it is one of windows."""
+    if isinstance(mixer, LatentAttention):
+        return mixer.qk_rope_head_dim, False
+    if isinstance(mixer, GroupedQueryAttention) and mixer.rotary:
+        return mixer.head_dim, own_base_in_windows and mixer.window is not None
+    return None
 
 
 def complex_rope_term(architecture: ModelArchitecture, tokens: Int) -> MemoryTerm:

@@ -14,6 +14,7 @@ from planner.memory.breakdown import MemoryTerm
 from planner.memory.ops import Int, ceil_div, maximum
 from planner.memory.terms import sglang_start, vllm_start
 from planner.memory.terms.serving_activations import mixer_widths, mlp_width
+from planner.memory.terms.serving_engines import LLAMA_UBATCH
 from planner.model.architecture import ModelArchitecture
 from planner.quantity import Quantity
 from planner.request import Parallelism, ServingWorkload
@@ -36,7 +37,6 @@ _SHARE = Citation(
     url="https://github.com/vllm-project/vllm/blob/main/vllm/config/cache.py",
 )
 _F32 = 4
-_LLAMA_UBATCH = 512
 
 
 def scratch_term(
@@ -110,7 +110,7 @@ def compute_buffer_term(
 ) -> MemoryTerm:
     """llama.cpp's compute buffer, all in fp32: logits of a micro-batch, or its scores over the whole context."""
     named = workload.max_num_batched_tokens
-    tokens = _LLAMA_UBATCH if named is None else named
+    tokens = LLAMA_UBATCH if named is None else named
     d = architecture.hidden_size
     heads = max(mixer_widths(group)[2] for group in architecture.groups)
     width = max(mlp_width(group) for group in architecture.groups)

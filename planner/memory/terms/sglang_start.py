@@ -23,8 +23,8 @@ _SIZES = (
 )  # fmt: skip
 """Memory below which a row holds: tokens of a prefill chunk, captured batch below four ranks and from four on."""
 _LARGEST = (16_384, 512, 512)
-LOADED_KERNELS_BYTES = 80 * MIB
-"""What start-up logs show weights to take beyond their own segments: 0.03 to 0.13 GiB in four of them."""
+LOADED_KERNELS_BYTES = 40 * MIB
+"""What four start-up logs show loading to take beyond weights and tables in their segments: 0 to 70 MiB."""
 
 
 def prefill_chunk(workload: ServingWorkload, gpu: Gpu | None) -> Int:

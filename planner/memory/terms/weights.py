@@ -98,9 +98,13 @@ def weight_terms(
     spread: WeightSpread | None = None,
     *,
     group_size: int | None = None,
+    held: WeightFormat | None = None,
 ) -> tuple[MemoryTerm, ...]:
-    """Weights on the fullest rank, in bytes: packed matrices, quantisation state, and the unquantised rest."""
-    fmt = weight_format(weight_dtype, group_size=group_size)
+    """Weights on the fullest rank, in bytes: packed matrices, quantisation state, and the unquantised rest.
+
+    ``held``: the format as an engine rearranges it.
+    """
+    fmt = weight_format(weight_dtype, group_size=group_size) if held is None else held
     stored = stored_on_rank(architecture, fmt, compute_dtype, spread or WeightSpread())
     inputs = {"P": architecture.params_total, "format": fmt.name, "dtype": compute_dtype}
     if not fmt.is_quantised:
@@ -255,6 +259,8 @@ def _linear_weights(
 def _gguf_row(architecture: ModelArchitecture, group: LayerGroup, linear: Linear, mixture: str, layer: int) -> int:
     if linear.role == "router":
         return 4 * linear.in_features
+    if mixture == "mxfp4_moe" and linear.role == "expert":
+        return gguf.row_bytes("mxfp4", linear.in_features)
     mixer = group.mixer
     wide = (
         mixer.num_attention_heads // mixer.num_key_value_heads if isinstance(mixer, GroupedQueryAttention) else 1
