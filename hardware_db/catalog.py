@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hardware_db import naming, offers
+from hardware_db import offers
 from hardware_db.errors import UnknownGpuError
 from hardware_db.gpu import BuyPrice, Gpu, Interconnect
 from hardware_db.offer import Offer
+
+if TYPE_CHECKING:
+    from hardware_db.naming import Entry
 
 __all__ = [
     "DATA", "GpuMatch", "UnknownGpuError", "all_gpus", "all_offers",
@@ -105,9 +108,11 @@ def _by_id() -> dict[str, Gpu]:
 
 
 @cache
-def _entries() -> tuple[naming.Entry, ...]:
+def _entries() -> tuple[Entry, ...]:
+    from hardware_db.naming import Entry
+
     return tuple(
-        naming.Entry(
+        Entry(
             id=gpu.id,
             names=(gpu.name, *gpu.aliases),
             memory_gb=gpu.memory_gb,
@@ -124,7 +129,11 @@ def match_gpu(name: str) -> GpuMatch:
         raise UnknownGpuError(name, ())
     gpus = _by_id()
     exact = gpus.get(name.strip().lower())
-    ids = [exact.id] if exact else naming.match(name, _entries())
+    if exact is not None:
+        return GpuMatch(gpu=exact, others=())
+    from hardware_db import naming
+
+    ids = naming.match(name, _entries())
     if not ids:
         raise UnknownGpuError(name, naming.suggestions(name, _entries()))
     return GpuMatch(gpu=gpus[ids[0]], others=tuple(gpus[other] for other in ids[1:]))

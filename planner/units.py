@@ -30,11 +30,11 @@ _SIZE_FACTORS = {
     "kib": KIB, "mib": MIB, "gib": GIB, "tib": TIB,
 }  # fmt: skip
 _COUNT_FACTORS = {"": 1, "k": KB, "m": MILLION, "b": BILLION, "t": TERA}
-_NUMBER = re.compile(r"\s*([0-9][0-9_,]*\.?[0-9]*|\.[0-9]+)\s*([a-zA-Z]*)\s*")
+_NUMBER = r"\s*([0-9][0-9_,]*\.?[0-9]*|\.[0-9]+)\s*([a-zA-Z]*)\s*"
 
 
 def _scaled(text: str, factors: dict[str, int], what: str, hint: str) -> int:
-    match = _NUMBER.fullmatch(text)
+    match = re.fullmatch(_NUMBER, text)
     factor = factors.get(match.group(2).lower()) if match else None
     if match is None or factor is None or len(text) > 40:
         raise RequestError(f"{text[:40]!r} is not {what}", hint=hint)

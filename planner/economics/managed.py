@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from planner.citation import Citation
-from planner.memory.rule import MANAGED_PRICE_EXAMPLE
 from planner.units import BILLION, MILLION
 
 
@@ -40,10 +39,10 @@ PRICES = (
         model="Llama-3-8B",
         above_params=7 * BILLION,
         up_to_params=9 * BILLION,
-        usd=Decimal(MANAGED_PRICE_EXAMPLE.value),
+        usd=Decimal("5.00"),
         per_tokens=2_400_000 * 3,
         as_of="undated",
-        source=MANAGED_PRICE_EXAMPLE.source,
+        source=Citation(title="founding documents"),
         note="2.4M tokens x 3 epochs; whether it holds a minimum charge is not said",
     ),
     ManagedPrice(

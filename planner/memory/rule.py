@@ -6,17 +6,14 @@ P is the number of parameters the model is *named* by (70B -> 70e9), Q the bits 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from decimal import Decimal
 from fractions import Fraction
 
 from planner.citation import Citation
-from planner.dtypes import bits_choice, weight_format
-from planner.errors import RequestError, UnsupportedError
+from planner.dtypes import bits_choice
+from planner.errors import RequestError
 from planner.memory.breakdown import MemoryTerm
 from planner.memory.estimate import Estimate
 from planner.quantity import Quantity, Tier
-from planner.units import GB
 
 SOURCE = Citation(title="founding documents")
 
@@ -27,27 +24,6 @@ GRADIENT_BYTES_PER_PARAM = 4
 ACTIVATION_BYTES_PER_PARAM = 8
 PESSIMISTIC_TRAINING_FACTOR = 20
 SERVING_OVERHEAD = Fraction(12, 10)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DocumentedClaim:
-    """A statement of the documents that is not a formula of a request, kept to be compared with."""
-
-    statement: str
-    value: int | Decimal
-    unit: str
-    source: Citation = SOURCE
-
-
-QLORA_65B_CLAIM = DocumentedClaim(
-    statement="a 65B model fine-tunes with QLoRA on one 48 GB GPU",
-    value=48 * GB,
-    unit="bytes",
-    source=Citation(title="QLoRA (Dettmers et al. 2023)", url="https://arxiv.org/abs/2305.14314"),
-)
-MANAGED_PRICE_EXAMPLE = DocumentedClaim(
-    statement="Llama-3-8B, 2.4M tokens x 3 epochs on a managed service", value=Decimal("5.00"), unit="usd"
-)
 
 
 def stored_weights(num_params: int, bits: str = "32") -> Estimate:
@@ -104,15 +80,6 @@ def lora_params(rank: int, in_features: int, out_features: int) -> int:
 def prompt_tuning_params(num_virtual_tokens: int, hidden_size: int) -> int:
     """Tokens × hidden size: 5 tokens on T5-XXL (4,096) give 20,480."""
     return num_virtual_tokens * hidden_size
-
-
-def require_trainable(method: str, weight_dtype: str) -> None:
-    """Refuse full fine-tuning of quantised weights: they are for inference and train only behind adapters."""
-    if method == "full" and not weight_format(weight_dtype).full_fine_tuning:
-        raise UnsupportedError(
-            f"{weight_dtype} weights cannot be fully fine-tuned: quantised weights are for inference",
-            hint="train adapters on them (--method qlora), or full weights at --bits 16",
-        )
 
 
 def _weights(num_params: int, bits: str) -> Fraction:

@@ -6,14 +6,12 @@ import re
 
 from planner.request import TrainingWorkload
 
-_PAIR = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?")
-_BITSANDBYTES = re.compile(r"(?:bnb|bitsandbytes)\s*v?(\d+)\.(\d+)(?:\.(\d+))?")
-_YEAR = re.compile(r"\b(20\d\d)\b")
+_TRIPLE = r"(\d+)\.(\d+)(?:\.(\d+))?"
 
 
 def release(text: str | None) -> tuple[int, int, int] | None:
     """First version number of ``text`` as (major, minor, patch)."""
-    match = _PAIR.search(text or "")
+    match = re.search(_TRIPLE, text or "")
     return _numbers(match) if match else None
 
 
@@ -25,7 +23,7 @@ def torch_before(workload: TrainingWorkload, major: int, minor: int) -> bool:
 
 def year(workload: TrainingWorkload) -> int | None:
     """A year the framework version mentions."""
-    match = _YEAR.search(workload.framework_version or "")
+    match = re.search(r"\b(20\d\d)\b", workload.framework_version or "")
     return int(match.group(1)) if match else None
 
 
@@ -94,7 +92,7 @@ def _bitsandbytes_before(
     workload: TrainingWorkload, bound: tuple[int, int, int], *, torch: tuple[int, int]
 ) -> bool:
     """By the version the request names, else by the age of its torch, else by the year of its framework."""
-    match = _BITSANDBYTES.search(workload.framework_version or "")
+    match = re.search(rf"(?:bnb|bitsandbytes)\s*v?{_TRIPLE}", workload.framework_version or "")
     if match:
         return _numbers(match) < bound
     if workload.torch_version:

@@ -12,7 +12,6 @@ from typing import Any, Literal
 from planner.errors import RequestError
 from planner.model.architecture import ModelArchitecture
 from planner.model.config_reader import ConfigReader
-from planner.model.families.generic import llama_shaped
 
 _BUILDERS = {
     "llama": "llama_like:llama",
@@ -170,7 +169,7 @@ def architecture_from_config(
     reader.defaults = _optional(_class_defaults(reader.model_type))
     build = _multimodal if reader.model_type in _TEXT_MODELS else _builder(reader.model_type)
     architecture = build(reader)
-    if build is llama_shaped:
+    if reader.model_type not in _TEXT_MODELS and reader.model_type not in _BUILDERS:
         confidence = "C"
         doubts = f"{reader.model_type} is not a known model type; by the keys of its config it is taken as Llama"
     return replace(architecture, name=name, confidence=confidence, source=source, doubts=doubts)
@@ -222,10 +221,7 @@ def _optional(defaults: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _builder(model_type: str) -> Callable[[ConfigReader], ModelArchitecture]:
-    place = _BUILDERS.get(model_type)
-    if place is None:
-        return llama_shaped
-    module, function = place.split(":")
+    module, function = _BUILDERS.get(model_type, "generic:llama_shaped").split(":")
     builder: Callable[[ConfigReader], ModelArchitecture] = getattr(
         importlib.import_module(f"planner.model.families.{module}"), function
     )

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
-
 import pytest
 
-from planner.errors import RequestError, UnsupportedError
+from planner.errors import RequestError
 from planner.memory import rule
 from planner.quantity import Tier
 from planner.units import BILLION, GB, MIB
@@ -57,21 +55,6 @@ def test_lora_on_q_and_v_of_mistral_7b() -> None:
 
 def test_prompt_tuning_of_t5_xxl() -> None:
     assert rule.prompt_tuning_params(5, 4096) == 20_480
-
-
-@pytest.mark.parametrize("weight_dtype", ["int8", "nf4", "gptq-int4", "awq-int4", "gguf-q4_0"])
-def test_full_fine_tuning_of_quantised_weights_is_refused_with_the_way_out(weight_dtype: str) -> None:
-    with pytest.raises(UnsupportedError) as caught:
-        rule.require_trainable("full", weight_dtype)
-    assert "qlora" in str(caught.value.hint)
-    rule.require_trainable("lora", weight_dtype)
-    rule.require_trainable("full", "bf16")
-
-
-def test_documented_claims() -> None:
-    assert rule.QLORA_65B_CLAIM.value == 48 * GB
-    usd_per_million_tokens = Decimal(rule.MANAGED_PRICE_EXAMPLE.value) / (Decimal("2.4") * 3)
-    assert round(usd_per_million_tokens, 2) == Decimal("0.69")
 
 
 def test_rules_say_where_they_come_from() -> None:

@@ -14,7 +14,7 @@ _SHAPE = frozenset(
      "head_dim", "vocab_size", "max_position_embeddings", "hidden_act", "attention_bias", "mlp_bias", "qkv_bias",
      "tie_word_embeddings", "sliding_window", "layer_types")
 )  # fmt: skip
-_WITHOUT_SHAPE = re.compile(
+_WITHOUT_SHAPE = (
     r"_?(model_type|architectures|auto_map|name_or_path|transformers_version|(torch_)?dtype|use_cache"
     r"|pretraining_tp|quantization_config|attn_implementation|chunk_size_feed_forward|problem_type"
     r"|output_\w+|return_dict|is_decoder|is_encoder_decoder|id2label|label2id|unsloth_\w+"
@@ -28,7 +28,7 @@ def llama_shaped(cfg: ConfigReader) -> ModelArchitecture:
     strange = [
         key
         for key, value in cfg.values.items()
-        if key not in _SHAPE and value not in (None, False) and not _WITHOUT_SHAPE.fullmatch(key)
+        if key not in _SHAPE and value not in (None, False) and not re.fullmatch(_WITHOUT_SHAPE, key)
     ]
     what = f"the model type {cfg.model_type[:60]!r}"
     if strange:
