@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from planner.citation import Citation
 from planner.dtypes import ELEMENT_BYTES
 from planner.memory.blocks.operators import AUTOGRAD
 from planner.memory.blocks.setting import Setting
+from planner.memory.blocks.sources import part_source
 from planner.memory.breakdown import MemoryTerm
 from planner.memory.frameworks import FrameworkTraits
 from planner.memory.ops import Int, maximum, minimum, where
@@ -23,11 +23,6 @@ from planner.memory.terms.optimizer import optimizer_step_term
 from planner.memory.versions import year
 from planner.model.architecture import ModelArchitecture
 from planner.request import TrainingWorkload
-
-_CHECKPOINT = Citation(
-    title="PyTorch: activation checkpointing keeps a layer's input and recomputes the rest",
-    url="https://docs.pytorch.org/docs/stable/checkpoint.html",
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,7 +190,7 @@ class Moments:
                     "b": size // maximum(self._layer_tokens(), 1),
                     "micro-batches in flight": self.share.in_flight,
                 },
-                source=_CHECKPOINT if kind == "layer inputs" else AUTOGRAD,
+                source=part_source(kind, self.architecture, self.setting, self.traits.program),
             )
             for kind, size in sizes.items()
         ]

@@ -98,7 +98,7 @@ def training_throughput(
         num_gpus=parallelism.num_gpus,
         model_flops_per_token=per_token,
         mfu=per_token * tokens / step.total_s / peak if device.peak_16bit_flops_per_s else None,
-        parts=_parts(step, training.FORMULAS, training.SOURCES),
+        parts=_parts(step, training.formulas(parallelism), training.sources(parallelism)),
     )
 
 

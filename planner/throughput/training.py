@@ -20,10 +20,8 @@ from planner.throughput.micro_batch import add_head, add_layer
 from planner.throughput.values import StepTime
 from planner.vocabulary import FULL_METHODS
 
-PASSES = Citation(title="Korthikanti et al. 2022: recomputation", url="https://arxiv.org/abs/2205.05198")
 LORA = Citation(title="Hu et al. 2021: LoRA", url="https://arxiv.org/abs/2106.09685")
 QLORA = Citation(title="Dettmers et al. 2023: QLoRA", url="https://arxiv.org/abs/2305.14314")
-ZERO = Citation(title="Rajbhandari et al. 2019: ZeRO", url="https://arxiv.org/abs/1910.02054")
 ZERO_OFFLOAD = Citation(title="Ren et al. 2021: ZeRO-Offload", url="https://arxiv.org/abs/2101.06840")
 PIPELINE = Citation(
     title="Narayanan et al. 2021: pipeline bubble (p−1)/(v·m)", url="https://arxiv.org/abs/2104.04473"
@@ -134,6 +132,17 @@ def _optimizer_s(
         )  # fmt: skip
         seconds = seconds + flops / (parallelism.tp * parallelism.pp) / device.matmul_flops_per_s("bf16")
     return seconds
+
+
+def sources(parallelism: Parallelism) -> dict[str, Citation]:
+    """Where each kind of part comes from."""
+    return SOURCES | ({"optimizer": ZERO_OFFLOAD} if parallelism.cpu_offload != "none" else {})
+
+
+def formulas(parallelism: Parallelism) -> dict[str, str]:
+    """How each kind of part is computed."""
+    offloaded = "owned parameters × (28 B / host bandwidth + 4 B / link)"
+    return FORMULAS | ({"optimizer": offloaded} if parallelism.cpu_offload != "none" else {})
 
 
 SOURCES = {

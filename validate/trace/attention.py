@@ -6,16 +6,6 @@ from typing import Any
 
 import torch
 
-from planner.citation import Citation
-
-SOURCE = Citation(
-    title="PyTorch sdp_utils: priority_order, use_flash_attention, use_mem_efficient_attention",
-    url="https://github.com/pytorch/pytorch/blob/v2.13.0/aten/src/ATen/native/transformers/cuda/sdp_utils.cpp",
-)
-MASK_SOURCE = Citation(
-    title="PyTorch attention.cpp: convert_boolean_attn_mask, preprocess_mask, pad_last_dim",
-    url="https://github.com/pytorch/pytorch/blob/v2.13.0/aten/src/ATen/native/transformers/attention.cpp",
-)
 MASK_ALIGNMENT = 8
 HEAD_ALIGNMENT = 8
 FLASH_HEAD_DIM = 256
@@ -35,7 +25,11 @@ def choose(
     masked: bool,
     is_causal: bool,
 ) -> str:
-    """ "cudnn", "flash", "efficient" or "math" for tensors of shape [batch, heads, length, head_dim]."""
+    """ "cudnn", "flash", "efficient" or "math" for tensors of shape [batch, heads, length, head_dim].
+
+    Source: ``priority_order``, ``use_flash_attention`` and ``use_mem_efficient_attention`` of
+    https://github.com/pytorch/pytorch/blob/v2.13.0/aten/src/ATen/native/transformers/cuda/sdp_utils.cpp
+    """
     half = query.dtype in _HALF
     supported = compute_capability >= (8, 0) or query.dtype is not torch.bfloat16
     if query.dim() != 4 or not supported or query.shape[-1] != key.shape[-1]:
@@ -65,7 +59,11 @@ def attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> torch.Tensor:
-    """``torch.nn.functional.scaled_dot_product_attention`` as a CUDA device runs it."""
+    """``torch.nn.functional.scaled_dot_product_attention`` as a CUDA device runs it.
+
+    Masks are converted and head sizes padded as in
+    https://github.com/pytorch/pytorch/blob/v2.13.0/aten/src/ATen/native/transformers/attention.cpp
+    """
     if torch.is_autocast_enabled("cpu"):
         dtype = torch.get_autocast_dtype("cpu")
         query, key, value = (tensor.to(dtype) for tensor in (query, key, value))

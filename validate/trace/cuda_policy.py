@@ -2,7 +2,8 @@
 
 Two kinds of knowledge: kernels that the CPU build would not choose (attention, fused dropout, autocast's fp32
 list), put in their place by ``cuda_kernels``; and buffers that no operator shows (library workspaces, scratch
-memory of kernels), which ``CudaPolicy`` tells the tracer.
+memory of kernels), which ``CudaPolicy`` tells the tracer. ``validate.trace.buffers`` says where their sizes come
+from.
 """
 
 from __future__ import annotations
@@ -14,39 +15,18 @@ from typing import Any
 
 import torch
 
-from planner.citation import Citation
 from planner.units import KIB, MIB
 from validate.trace.attention import attention
 from validate.trace.fake import replaced
 
 VERSION = "torch-2.13"
 AMPERE = (8, 0)
-CUBLAS_SOURCE = Citation(
-    title="PyTorch CublasHandlePool: parseChosenWorkspaceSize, parseCUDABlasLtWorkspaceSize",
-    url="https://github.com/pytorch/pytorch/blob/v2.13.0/aten/src/ATen/cuda/CublasHandlePool.cpp",
-)
 CUBLAS_WORKSPACE_BYTES = 2 * 4096 * KIB + 8 * 16 * KIB
 """``:4096:2:16:8``, per cuBLAS handle (one per thread) and stream."""
 CUBLAS_WORKSPACE_HOPPER_BYTES = 32 * MIB
 CUBLASLT_WORKSPACE_BYTES = 1 * MIB
-EMBEDDING_SOURCE = Citation(
-    title="PyTorch embedding_dense_backward_cuda",
-    url="https://github.com/pytorch/pytorch/blob/v2.13.0/aten/src/ATen/native/cuda/Embedding.cu",
-)
 EMBEDDING_WITHOUT_SORT = 3072
 """Up to so many indices the gradient of an embedding is added without sorting them."""
-FLASH_SOURCE = Citation(
-    title="PyTorch mha_bwd: dq_accum, softmax_d and expanded key and value gradients",
-    url="https://github.com/pytorch/pytorch/blob/v2.13.0/aten/src/ATen/native/transformers/cuda/flash_attn/flash_api.cpp",
-)
-EFFICIENT_SOURCE = Citation(
-    title="PyTorch _efficient_attention_backward: delta and the fp32 accumulator of the query gradient",
-    url="https://github.com/pytorch/pytorch/blob/v2.13.0/aten/src/ATen/native/transformers/cuda/attention_backward.cu",
-)
-FOUR_BIT_SOURCE = Citation(
-    title="bitsandbytes gemm_4bit: custom kernel for few rows, else dequantise and F.linear",
-    url="https://github.com/bitsandbytes-foundation/bitsandbytes/blob/0.50.2/bitsandbytes/backends/cuda/ops.py",
-)
 FOUR_BIT_WITHOUT_COPY = 64
 """Rows up to which the kernel without a dequantised copy is taken; the library's bound varies by GPU and shape."""
 

@@ -16,6 +16,7 @@ from planner.plan import Plan
 from planner.quantity import Quantity, Tier
 from planner.request import PlanRequest, TrainingWorkload
 from validate.trace.allocator import SOURCE
+from validate.trace.buffers import WORKSPACE, buffer_source
 from validate.trace.replay import PhasePeak, live_at
 from validate.trace.run import TraceResult, trace
 
@@ -117,14 +118,17 @@ def _phases(
 
 
 def _live_terms(result: TraceResult, event: int, allocated_bytes: int) -> list[MemoryTerm]:
-    sizes: dict[str, int] = defaultdict(int)
+    """What is live after row ``event``: a term per category, and one per buffer that no operator shows."""
+    sizes: dict[tuple[str, str], int] = defaultdict(int)
     for group in live_at(result.log, event):
-        sizes[group.category or "unlabelled"] += group.size_bytes
-    ranked = sorted(sizes.items(), key=lambda item: -item[1])
+        sizes[group.category or "unlabelled", group.op if group.category == WORKSPACE else ""] += group.size_bytes
     terms = [
-        MemoryTerm(kind=kind, label=kind, size_bytes=size, formula="Σ live blocks", source=SOURCE)
-        for kind, size in ranked
-    ]
+        MemoryTerm(
+            kind=kind, label=f"{kind}: {buffer}" if buffer else kind, size_bytes=size, formula="Σ live blocks",
+            source=buffer_source(buffer) if buffer else SOURCE,
+        )
+        for (kind, buffer), size in sorted(sizes.items(), key=lambda item: -item[1])
+    ]  # fmt: skip
     rest = allocated_bytes - sum(sizes.values())
     rounding = MemoryTerm(
         kind="slack",

@@ -17,6 +17,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from validate.trace.buffers import WORKSPACE
 from validate.trace.events import HOST, EventLog
 
 UNKNOWN = ""
@@ -206,7 +207,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.log.free(old)
 
     def _record_temporaries(self, sizes: Sequence[int], op: int) -> None:
-        category = self.log.name("workspace") if sizes else self._unknown
+        category = self.log.name(WORKSPACE) if sizes else self._unknown
         numbers = [self.log.alloc(size, op, self._module, category) for size in sizes]
         for number in reversed(numbers):
             self.log.free(number)
@@ -214,7 +215,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _allocate_once(self, name: str, size_bytes: int) -> None:
         if name not in self._persistent:
             self._persistent.add(name)
-            self.log.alloc(size_bytes, self.log.name(name), self._unknown, self.log.name("workspace"))
+            self.log.alloc(size_bytes, self.log.name(name), self._unknown, self.log.name(WORKSPACE))
 
 
 def _tensors(value: Any) -> Iterator[torch.Tensor]:

@@ -10,10 +10,17 @@ from planner.memory.ops import Int
 from planner.memory.tape import Tape, Tensor
 from planner.model.architecture import Linear
 
-PEFT_LORA = Citation(
-    title="peft: LoRA casts its input to the adapter's dtype unless autocast is on",
-    url="https://github.com/huggingface/peft/blob/main/src/peft/tuners/lora/layer.py",
+_PEFT = "https://github.com/huggingface/peft/blob/main/src/peft/tuners"
+_PEFT_LORA = Citation(
+    title="peft: LoRA casts its input to the adapter's dtype unless autocast is on", url=f"{_PEFT}/lora/layer.py"
 )
+ADAPTER_SOURCES = {
+    "lora": _PEFT_LORA,
+    "dora": _PEFT_LORA,
+    "ia3": Citation(title="peft: IA3 multiplies by a trained vector", url=f"{_PEFT}/ia3/layer.py"),
+    "vera": Citation(title="peft: VeRA trains vectors between frozen matrices", url=f"{_PEFT}/vera/layer.py"),
+}
+"""By the kind of ``AdapterBranch``."""
 
 
 def adapted_linear(tape: Tape, x: Tensor, module: Linear, setting: Setting, *, shards: str = "out") -> Tensor:

@@ -68,6 +68,11 @@ _QUIRKS = {
 _COMMON = Quirks()
 
 
+def departs(model_type: str) -> bool:
+    """Whether the family's code is not the common block's."""
+    return quirks(model_type) is not _COMMON
+
+
 def quirks(model_type: str) -> Quirks:
     """Those of ``model_type``; Gemma 3 and later follow the first Gemma's norm."""
     if model_type.startswith(("gemma3", "gemma4")):
