@@ -230,7 +230,8 @@ def weight_format(name: str, *, group_size: int | None = None) -> WeightFormat:
         base = gguf.tensor_type(key.removeprefix("gguf-"), "", 0, 1, 1, 0)
         weights, size_bytes = gguf.BLOCKS[base]
         bits = size_bytes * BITS_PER_BYTE // weights
-        return WeightFormat(name=key, scheme="gguf", bits=bits, source=gguf.BLOCK_LAYOUTS)
+        source = gguf.BLOCK_LAYOUTS if key.removeprefix("gguf-") in gguf.BLOCKS else gguf.MIXTURES
+        return WeightFormat(name=key, scheme="gguf", bits=bits, source=source)
     if key not in _FORMATS:
         from difflib import get_close_matches
 

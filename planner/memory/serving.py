@@ -1,7 +1,7 @@
 """Which terms are live in which phase of serving, on the worst rank.
 
 Engines that allocate as they go (transformers, litgpt, AutoAWQ) peak while loading, in the prompt's pass or in the
-last decoding step. vLLM, SGLang and llama.cpp plan ahead: weights, cache and the scratch of one pass side by side.
+last decoding step; those that plan ahead are in ``planner.memory.serving_planned``.
 """
 
 from __future__ import annotations
@@ -11,18 +11,11 @@ from planner.dtypes import element_bytes, weight_format
 from planner.memory.breakdown import MemoryBreakdown, MemoryTerm, PhaseBreakdown
 from planner.memory.ops import Int, ceil_div, maximum
 from planner.memory.runtime import context_terms, slack_term, workspace_term
-from planner.memory.terms import serving_extras, serving_kernels, vllm_start
+from planner.memory.terms import serving_extras, serving_kernels
 from planner.memory.terms.engine_formats import held_format
 from planner.memory.terms.kv_cache import cache_terms, largest_layer_token_bytes
 from planner.memory.terms.serving_activations import Scores, activation_terms
 from planner.memory.terms.serving_engines import POOLED, EngineRules, engine_rules
-from planner.memory.terms.serving_passes import (
-    claimed_bytes,
-    compute_buffer_term,
-    graphs_term,
-    scratch_term,
-    set_aside_term,
-)
 from planner.memory.terms.weights import weight_terms
 from planner.model.architecture import ModelArchitecture
 from planner.quantity import Quantity
@@ -41,7 +34,9 @@ def serving_breakdown(
     resident = _resident(architecture, workload, rules)
     context = context_terms(gpu, num_gpus=parallelism.num_gpus)
     if rules.name in POOLED or rules.name == "llama.cpp":
-        phases = _planned(architecture, workload, parallelism, rules, gpu, context)
+        from planner.memory.serving_planned import planned_phases
+
+        phases = planned_phases(architecture, workload, parallelism, rules, gpu, context)
     else:
         phases = _stepwise(architecture, workload, rules, gpu)
     return MemoryBreakdown(
@@ -160,41 +155,3 @@ def _rebuilding(
     )
     num_tensors = 2 * ceil_div(layers, rules.weights.pp)
     return (again, serving_kernels.unsplit_cache_term(num_tensors, tensor_bytes))
-
-
-def _planned(
-    architecture: ModelArchitecture,
-    workload: ServingWorkload,
-    parallelism: Parallelism,
-    rules: EngineRules,
-    gpu: Gpu | None,
-    context: tuple[MemoryTerm, ...],
-) -> dict[str, tuple[MemoryTerm, ...]]:
-    """Loading, and serving with the cache the workload needs."""
-    total = workload.prompt_tokens + workload.output_tokens
-    encoder = workload.prompt_tokens if architecture.kind == "encoder-decoder" else 0
-    reserved = workload.max_model_len if rules.name == "llama.cpp" else None
-    cache = cache_terms(
-        architecture,
-        total if reserved is None else maximum(reserved, total),
-        workload.concurrency,
-        rules.cache,
-        encoder_tokens=encoder,
-    )
-    draft = serving_extras.draft_cache_terms(workload, rules, total)
-    if rules.name == "llama.cpp":
-        flash = workload.attention != "eager"
-        length = (total if reserved is None else maximum(reserved, total)) * workload.concurrency
-        scratch = compute_buffer_term(architecture, workload, length, flash_attention=flash)
-        return {"load": (), "serve": (*cache, *draft, scratch)}
-    scratch = scratch_term(architecture, workload, gpu, rules.weights.tp)
-    graphs = graphs_term(workload)
-    moving = (*cache, *draft, scratch, workspace_term(gpu, handles=1), *graphs)
-    if gpu is None:
-        return {"load": (), "serve": moving}
-    outside = [*context, *(() if rules.name == "vllm" and vllm_start.graphs_in_share(workload) else graphs)]
-    if rules.name == "sglang":
-        outside.append(scratch)
-    beside: Int = sum((term.size_bytes for term in outside), start=0)
-    claimed = claimed_bytes(gpu.memory_bytes, workload, parallelism, gpu)
-    return {"load": (), "serve": (*moving, set_aside_term(claimed, gpu, beside))}

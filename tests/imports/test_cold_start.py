@@ -13,6 +13,11 @@ ROOT = Path(__file__).parents[2]
 HEAVY = ("pydantic", "rich", "pandas", "torch", "transformers", "textual", "numpy", "huggingface_hub", "pynvml")
 LATE = ("validate", "planner.advice", "planner.export", "planner.search", "planner.throughput", "tui.app")
 """Rooms of ours that an answer does not enter."""
+UNASKED = (
+    "hardware_db.naming", "planner.memory.serving_planned", "planner.model.families.generic", "planner.remedies",
+    "planner.request_text", "planner.speeds", "tui.render.sheet",
+)  # fmt: skip
+"""Files of ours for names, engines, configs and pages that the quickest question does not have."""
 PROBE = """
 import contextlib, io, json, socket, sys
 
@@ -49,6 +54,11 @@ def loaded_by(home: Path, *args: str) -> set[str]:
 def test_the_quick_paths_load_nothing_heavy_and_need_no_network(tmp_path: Path, form: tuple[str, ...]) -> None:
     loaded = loaded_by(tmp_path, "--model", "llama-70b", "--bits", "4", *form)
     assert loaded.isdisjoint(HEAVY + LATE), sorted(loaded.intersection(HEAVY + LATE))
+
+
+def test_the_quickest_answer_loads_only_what_it_asks_for(tmp_path: Path) -> None:
+    loaded = loaded_by(tmp_path, "--model", "llama-70b", "--bits", "4", "--json")
+    assert loaded.isdisjoint(UNASKED), sorted(loaded.intersection(UNASKED))
 
 
 @pytest.mark.parametrize("form", [("--task", "serve"), ("--method", "qlora", "--tokens", "1M")])

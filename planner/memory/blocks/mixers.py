@@ -24,10 +24,26 @@ LATENT = Citation(
     title="transformers: DeepSeek's latent attention expands keys and values before the kernel",
     url="https://github.com/huggingface/transformers/blob/v4.57.1/src/transformers/models/deepseek_v2/modeling_deepseek_v2.py",
 )
-SCAN = Citation(
-    title="mamba: the chunked scan saves its inputs and one state per chunk",
-    url="https://github.com/state-spaces/mamba/blob/main/mamba_ssm/ops/triton/ssd_combined.py",
-)
+_MAMBA = "https://github.com/state-spaces/mamba/blob/main/mamba_ssm/ops"
+SCANS = {
+    "mamba": Citation(
+        title="mamba: the selective scan saves its inputs and a state per chunk",
+        url=f"{_MAMBA}/selective_scan_interface.py",
+    ),
+    "mamba2": Citation(
+        title="mamba: the chunked scan saves its inputs and one state per chunk",
+        url=f"{_MAMBA}/triton/ssd_combined.py",
+    ),
+    "gated_deltanet": Citation(
+        title="flash-linear-attention: the chunked gated delta rule",
+        url="https://github.com/fla-org/flash-linear-attention/blob/main/fla/ops/gated_delta_rule/chunk.py",
+    ),
+    "short_conv": Citation(
+        title="causal-conv1d: the convolution saves its input",
+        url="https://github.com/Dao-AILab/causal-conv1d/blob/main/causal_conv1d/causal_conv1d_interface.py",
+    ),
+}
+"""By the kind of ``RecurrentMixer``."""
 CHUNK_TOKENS = {"mamba": 2048, "mamba2": 256, "gated_deltanet": 64, "short_conv": 0}
 """Tokens per saved state of each kind's kernel; 0: no states."""
 

@@ -91,7 +91,7 @@ def graphs_term(workload: ServingWorkload) -> tuple[MemoryTerm, ...]:
     return (graphs,)
 
 
-def set_aside_term(claimed: Int, gpu: Gpu, beside: Int) -> MemoryTerm:
+def set_aside_term(claimed: Int, gpu: Gpu, beside: Int, engine: str) -> MemoryTerm:
     """The card less the engine's share; ``beside`` (context, graphs) lies in that rest anyway."""
     free = gpu.memory_bytes - claimed
     return MemoryTerm(
@@ -100,7 +100,7 @@ def set_aside_term(claimed: Int, gpu: Gpu, beside: Int) -> MemoryTerm:
         size_bytes=maximum(free - beside, 0),
         formula="total − claimed − context − graphs",
         inputs={"total": gpu.memory_bytes, "claimed": claimed},
-        source=_SHARE,
+        source=sglang_start.SHARE if engine == "sglang" else _SHARE,
         counts_in=Quantity.DEVICE,
     )
 

@@ -29,10 +29,6 @@ _SAMPLER = Citation(
     title="vLLM: top-k and top-p sort the logits of every request, until 0.17 brought a kernel that does not",
     url=f"{_GITHUB}/main/vllm/v1/sample/ops/topk_topp_sampler.py",
 )
-MEASURED = Citation(
-    title="llm-d planner: start-up logs of vLLM 0.15 to 0.19 on one H100, taken apart",
-    url="https://github.com/llm-d-incubation/llm-d-planner/blob/main/accuracy/accuracy_report.md",
-)
 
 SORTED_LOGIT_BYTES = 2 + 4 + (4 + 8) + 8 + (4 + 8)
 """Per logit while sampling sorts: 16-bit logit, fp32 copy, sorted values and int64 order, the int64 order sorted
@@ -62,7 +58,8 @@ class VllmStart:
     """The scratch of the experts is not given back before sampling."""
     graphs_in_pool: bool
     non_torch_bytes: int
-    """Growth outside the allocator between start and profile run on one GPU, by published logs."""
+    """Growth outside the allocator between start and profile run on one GPU, by the logs of vLLM 0.15 to 0.19 that
+    https://github.com/llm-d-incubation/llm-d-planner/blob/main/accuracy/accuracy_report.md takes apart."""
     non_torch_tp_bytes: int
 
 

@@ -25,9 +25,6 @@ from planner.model.architecture import (
 _CONFIG = Citation(
     title="shapes of the modules in transformers", url="https://github.com/huggingface/transformers"
 )
-_TENSOR_PARALLEL = Citation(
-    title="Megatron-LM: columns and rows of each projection over tp ranks", url="https://arxiv.org/abs/1909.08053"
-)
 QUANTISATION_STATE = "quantisation state"
 """Hangs on the weights as an attribute: FSDP shards parameters, so every rank keeps it whole."""
 _KV_NAMES = frozenset({"k_proj", "v_proj", "key", "value"})
