@@ -13,7 +13,6 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,16 +20,14 @@ from hardware_db.gpu import Gpu
 from planner.errors import PlannerError
 from planner.memory.breakdown import MemoryBreakdown, MemoryTerm
 from planner.memory.estimate import Estimate
+from planner.pace import Pace
 from planner.quantity import Quantity, Tier
 from planner.request import PlanRequest, ServingWorkload, TrainingWorkload
+from planner.target import SCOPES, Scope, Target, target_of
 
 FORMAT_VERSION = 1
 DEFAULT_FILE = Path(__file__).parent / "data" / "default_calibration.json"
 USER_FILE_VARIABLE = "GPU_PLANNER_CALIBRATION"
-
-Scope = Literal["stack", "gpu", "generation", "all"]
-SCOPES: tuple[Scope, ...] = ("stack", "gpu", "generation", "all")
-"""From the exact card and software outward."""
 
 Part = Literal["resident", "states", "activations", "slack", "context"]
 PARTS: tuple[Part, ...] = ("resident", "states", "activations", "slack", "context")
@@ -78,22 +75,6 @@ class Correction:
     """Median absolute relative error of the corrected peak, each run predicted from the others; None: too few."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """Whom an answer is for, from the exact stack outward; None where it is not known."""
-
-    stack: str | None = None
-    gpu: str | None = None
-    generation: str | None = None
-    name: str = ""
-
-    def matches(self, scope: Scope, key: str) -> bool:
-        """True where an entry of this scope speaks of this card; "all" never speaks of a CPU."""
-        if scope == "all":
-            return self.gpu != "cpu"
-        return key != "" and key == {"stack": self.stack, "gpu": self.gpu, "generation": self.generation}[scope]
-
-
 # Where nothing comparable was ever measured: chosen wide on purpose, with no data behind it.
 _UNKNOWN_LOW, _UNKNOWN_HIGH = 0.70, 1.50
 
@@ -104,6 +85,8 @@ class Calibration:
 
     corrections: tuple[Correction, ...] = ()
     intervals: tuple[Interval, ...] = ()
+    paces: tuple[Pace, ...] = ()
+    """How fast cards were, against what the formulas of speed say."""
     made: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """What the shipped file was computed from: cases, sources, date, held-out coverage."""
 
@@ -221,35 +204,6 @@ def framework(request: PlanRequest) -> str:
     return workload.framework if isinstance(workload, TrainingWorkload) else workload.engine
 
 
-def target_of(request: PlanRequest, gpu: Gpu | None, *, with_stack: bool = True) -> Target:
-    """Whom the answer is for. The stack is the one installed here, unless the request names another torch."""
-    if gpu is None:
-        return Target()
-    workload = request.workload
-    named = workload.torch_version if isinstance(workload, TrainingWorkload) else None
-    stack = stack_key(gpu.id, named) if with_stack else None
-    return Target(stack=stack, gpu=gpu.id, generation=gpu.architecture, name=gpu.name)
-
-
-def stack_key(gpu_id: str, torch_version: str | None = None) -> str:
-    """Name of a GPU with the libraries that decide its memory: "h200 torch 2.13 transformers 5.23 …"."""
-    return " ".join((gpu_id, *_software(torch_version)))
-
-
-@cache
-def _software(torch_version: str | None) -> tuple[str, ...]:
-    from importlib.metadata import PackageNotFoundError, version
-
-    parts = []
-    for library in ("torch", "transformers", "peft", "bitsandbytes"):
-        try:
-            found = torch_version if library == "torch" and torch_version else version(library)
-        except PackageNotFoundError:
-            continue
-        parts.append(f"{library} {'.'.join(found.split('+')[0].split('.')[:2])}")
-    return tuple(parts)
-
-
 def part_of(term: MemoryTerm) -> Part:
     """Which measurable part a term belongs to."""
     if term.counts_in is Quantity.DEVICE:
@@ -293,15 +247,9 @@ def _scaled(terms: tuple[MemoryTerm, ...], factors: Mapping[Part, float]) -> tup
 
 
 def _in_words(correction: Correction, target: Target) -> str:
-    where = {
-        "stack": f"this {target.name} with this software",
-        "gpu": f"this {target.name}",
-        "generation": f"{correction.key} GPUs",
-        "all": "other GPUs",
-    }[correction.scope]
     runs = "run" if correction.num_runs == 1 else "runs"
     error = "" if correction.median_error is None else f", median error {correction.median_error:.1%}"
-    return f"calibrated on {correction.num_runs} {runs} on {where}{error}"
+    return f"calibrated on {correction.num_runs} {runs} on {target.in_words(correction.scope)}{error}"
 
 
 def user_file() -> Path:
@@ -320,6 +268,7 @@ def load(*files: Path) -> Calibration:
     return Calibration(
         corrections=tuple(entry for calibration in loaded for entry in calibration.corrections),
         intervals=tuple(entry for calibration in loaded for entry in calibration.intervals),
+        paces=tuple(entry for calibration in loaded for entry in calibration.paces),
         made=loaded[-1].made if loaded else {},
     )
 
@@ -332,6 +281,7 @@ def _read(path: Path) -> Calibration:
         return Calibration(
             corrections=tuple(_entries(Correction, document["corrections"])),
             intervals=tuple(_entries(Interval, document["intervals"])),
+            paces=tuple(Pace(**row) for row in document.get("paces", ())),
             made=document.get("made", {}),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from planner import calibration
 from planner.errors import RequestError, UnsupportedError
 from planner.fit import Fit, Verdict
 from planner.model.architecture import ModelArchitecture
+from planner.pace import paced
 from planner.plan import Plan, plan_requests
 from planner.quantity import Tier
 from planner.request import PlanRequest
@@ -50,6 +52,8 @@ def _job(
     fit: Fit, model: ModelArchitecture, request: PlanRequest, num_tokens: int | None, hours: float | None
 ) -> Job:
     speed = throughput(model, request.workload, fit.parallelism, fit.gpu)
+    if request.calibrated:
+        speed = paced(speed, request, fit.gpu, calibration.load().paces)
     return job_at(speed, fit, model, num_tokens=num_tokens, hours=hours)
 
 

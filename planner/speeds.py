@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from planner import calibration
 from planner.errors import UnsupportedError
 from planner.fit import Fit, JobLength, Verdict
+from planner.pace import Pace, paced
 from planner.plan import Plan, num_tokens
 from planner.quantity import Tier
 from planner.throughput import Throughput, TrainingThroughput, throughput
@@ -14,10 +16,11 @@ from planner.throughput import Throughput, TrainingThroughput, throughput
 def with_speeds(plan: Plan) -> Plan:
     """The plan with the speed of each fit it is told for; where it is not known a warning says why."""
     warnings = list(plan.warnings)
+    paces = calibration.load().paces if any(request.calibrated for request in plan.requests) else ()
     fits = []
     for fit in plan.fits:
         try:
-            speed = _speed(plan, fit)
+            speed = _speed(plan, fit, paces)
         except UnsupportedError as error:
             warnings.append(error.message)
             speed = None
@@ -25,12 +28,13 @@ def with_speeds(plan: Plan) -> Plan:
     return replace(plan, fits=tuple(fits), warnings=tuple(dict.fromkeys(warnings)))
 
 
-def _speed(plan: Plan, fit: Fit) -> Throughput | None:
+def _speed(plan: Plan, fit: Fit, paces: tuple[Pace, ...]) -> Throughput | None:
     request = plan.request_of(fit)
     runs = fit.estimate.tier is not Tier.RULE and fit.verdict is not Verdict.DOES_NOT_FIT
     if plan.model is None or not runs or not plan.is_detailed(request):
         return None
-    return throughput(plan.model, request.workload, fit.parallelism, fit.gpu)
+    speed = throughput(plan.model, request.workload, fit.parallelism, fit.gpu)
+    return paced(speed, request, fit.gpu, paces) if request.calibrated else speed
 
 
 def _job(plan: Plan, fit: Fit, speed: Throughput | None) -> JobLength | None:

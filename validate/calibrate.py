@@ -13,7 +13,7 @@ import math
 import os
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,21 +21,18 @@ from typing import Any
 from planner.calibration import (
     FORMAT_VERSION,
     PARTS,
-    SCOPES,
     Calibration,
     Correction,
     Interval,
     Part,
-    Scope,
-    Target,
 )
 from planner.quantity import Quantity, Tier
-from validate.conformal import Band, enough, split_conformal
+from planner.target import SCOPES, Scope, Target
+from validate.conformal import Band, agreement, band_of, drawn
 from validate.measurement import Measurement
+from validate.paces import paces
 from validate.samples import Sample, samples_of
 
-SHRINKAGE_RUNS = 2
-"""Runs at which measurements and the answer around them weigh the same."""
 MIN_RUNS_TO_JUDGE = 4
 """From here on a correction must have lowered the errors of runs it was not learnt from, or it is dropped."""
 
@@ -70,26 +67,14 @@ def _drawn(around: Factors, inside: Sequence[Sample]) -> Factors:
         logs = [sample.logs[part] for sample in inside if part in sample.logs]
         if logs:
             before = math.log(around.get(part, 1.0))
-            weight = len(logs) / (len(logs) + SHRINKAGE_RUNS) * agreement([log - before for log in logs])
-            factors[part] = math.exp(weight * statistics.median(logs) + (1 - weight) * before)
+            factors[part] = math.exp(drawn(before, logs, agreement([log - before for log in logs])))
     return factors
 
 
-def agreement(shifts: Sequence[float]) -> float:
-    """1 where runs call for the same shift, near 0 where they contradict each other.
-
-    The share of the squared median in itself plus its squared standard error, the error from the median absolute
-    deviation (1.4826 makes it a standard deviation, 1.2533 that of a median).
-    """
-    middle = statistics.median(shifts)
-    spread = 1.4826 * statistics.median(abs(shift - middle) for shift in shifts)
-    error = 1.2533 * spread / math.sqrt(len(shifts))
-    return middle**2 / (middle**2 + error**2) if middle else 0.0
-
-
 def calibrate(measurements: Iterable[Measurement], base: Calibration | None = None) -> Calibration:
-    """Corrections and intervals for every card that was measured. ``base`` tells how wide an unmeasured one is."""
-    return calibration_of(samples_of(measurements), base)
+    """Corrections, intervals and paces of every measured card. ``base`` tells how wide an unmeasured one is."""
+    measurements = tuple(measurements)
+    return replace(calibration_of(samples_of(measurements), base), paces=paces(measurements))
 
 
 def calibration_of(samples: Sequence[Sample], base: Calibration | None = None) -> Calibration:
@@ -205,21 +190,11 @@ def _intervals(
         for tier, residuals in ((Tier.ANALYTIC, analytic), (Tier.TRACE, traced)):
             if residuals:
                 around = base.interval(tier, task, "", quantity, "", Target())
-                band = _band(residuals, Band(low=math.log(around.low_ratio), high=math.log(around.high_ratio)))
+                band = band_of(residuals, Band(low=math.log(around.low_ratio), high=math.log(around.high_ratio)))
                 yield Interval(
                     tier=tier, task=task, quantity=quantity, scope=scope, key=key, low_ratio=math.exp(band.low),
                     high_ratio=math.exp(band.high), num_runs=len(residuals),
                 )  # fmt: skip
-
-
-def _band(residuals: Sequence[float], around: Band) -> Band:
-    """A conformal band; with too few runs, what they span, drawn towards the band around them."""
-    band = split_conformal(residuals)
-    if band is not None:
-        return band
-    spanned = Band(low=min(residuals), high=max(residuals))
-    wide = Band(low=min(spanned.low, around.low), high=max(spanned.high, around.high))
-    return spanned.blended(wide, len(residuals) / enough())
 
 
 def save(calibration: Calibration, path: Path) -> None:
@@ -229,6 +204,7 @@ def save(calibration: Calibration, path: Path) -> None:
         "made": dict(calibration.made),
         "corrections": [_plain(asdict(entry)) for entry in calibration.corrections],
         "intervals": [_plain(asdict(entry)) for entry in calibration.intervals],
+        "paces": [_plain(asdict(entry)) for entry in calibration.paces],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}.partial")

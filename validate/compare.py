@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from hardware_db.gpu import Gpu
-from planner.calibration import PARTS, Calibration, Part, Target, family, framework, part_of
+from planner.calibration import PARTS, Calibration, Part, family, framework, part_of
 from planner.errors import PlannerError
 from planner.memory import engine
 from planner.memory.breakdown import MemoryBreakdown, MemoryTerm
@@ -15,6 +15,7 @@ from planner.memory.estimate import Estimate
 from planner.model.architecture import ModelArchitecture
 from planner.quantity import Quantity, Tier
 from planner.request import PlanRequest, TrainingWorkload
+from planner.target import Target
 from validate.measure.environment import Environment
 from validate.measure.spec import RunResult, RunSpec
 from validate.measurement import Prediction

@@ -1,12 +1,15 @@
-"""How wide an interval must be to hold a stated share of measurements it has not seen."""
+"""What a few runs say: how far to trust their median, and how wide an interval must be to hold what is unseen."""
 
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 COVERAGE = 0.9
+SHRINKAGE_RUNS = 2
+"""Runs at which measurements and the answer around them weigh the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,3 +50,31 @@ def split_conformal(residuals: Sequence[float], coverage: float = COVERAGE) -> B
 def enough(coverage: float = COVERAGE) -> int:
     """Residuals needed for a finite band."""
     return math.ceil(2 / (1 - coverage)) - 1
+
+
+def band_of(residuals: Sequence[float], around: Band) -> Band:
+    """A conformal band; with too few runs, what they span, drawn towards the band around them."""
+    band = split_conformal(residuals)
+    if band is not None:
+        return band
+    spanned = Band(low=min(residuals), high=max(residuals))
+    wide = Band(low=min(spanned.low, around.low), high=max(spanned.high, around.high))
+    return spanned.blended(wide, len(residuals) / enough())
+
+
+def agreement(shifts: Sequence[float]) -> float:
+    """1 where runs call for the same shift, near 0 where they contradict each other.
+
+    The share of the squared median in itself plus its squared standard error, the error from the median absolute
+    deviation (1.4826 makes it a standard deviation, 1.2533 that of a median).
+    """
+    middle = statistics.median(shifts)
+    spread = 1.4826 * statistics.median(abs(shift - middle) for shift in shifts)
+    error = 1.2533 * spread / math.sqrt(len(shifts))
+    return middle**2 / (middle**2 + error**2) if middle else 0.0
+
+
+def drawn(around: float, logs: Sequence[float], agreed: float) -> float:
+    """The median of ``logs``, drawn towards ``around``: the more so the fewer they are and the less they agree."""
+    weight = len(logs) / (len(logs) + SHRINKAGE_RUNS) * agreed
+    return weight * statistics.median(logs) + (1 - weight) * around

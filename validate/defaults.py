@@ -17,9 +17,8 @@ from planner import calibration
 from planner.calibration import Interval
 from planner.quantity import Quantity, Tier
 from planner.request import PlanRequest
-from validate.calibrate import SHRINKAGE_RUNS, agreement
 from validate.cases import Case, Prediction
-from validate.conformal import COVERAGE, Band, enough, split_conformal
+from validate.conformal import COVERAGE, SHRINKAGE_RUNS, Band, agreement, enough, split_conformal
 
 MIN_RUNS = 3
 """Fewer runs do not make a group of their own."""

@@ -8,11 +8,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 
 from hardware_db.gpu import Gpu
-from planner.calibration import PARTS, Part, Scope, Target, family, part_of
+from planner.calibration import PARTS, Part, family, part_of
 from planner.errors import PlannerError
 from planner.memory.breakdown import MemoryBreakdown
 from planner.model.hf_config import architecture_from_config
 from planner.quantity import Quantity, Tier
+from planner.target import Scope, Target
 from validate.compare import analytic_breakdown, parts_measured, parts_predicted, request_of, target_of
 from validate.measurement import Measurement, outermost
 
@@ -44,13 +45,7 @@ class Sample:
         return outermost(self.peaks)
 
     def key(self, scope: Scope) -> str:
-        keys = {
-            "stack": self.target.stack,
-            "gpu": self.target.gpu,
-            "generation": self.target.generation,
-            "all": "",
-        }
-        return keys[scope] or ""
+        return self.target.key(scope)
 
     def expected(self, factors: Mapping[Part, float], quantity: Quantity) -> float:
         """The corrected peak of ``quantity``."""

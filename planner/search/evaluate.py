@@ -61,7 +61,8 @@ def evaluate(
         step = _step_time(architecture, columns, parallelism, layouts, hardware)
         ranks = parallelism.dp_replicate * parallelism.dp_shard
         tokens = columns.batch_size * columns.seq_len * columns.gradient_accumulation_steps * ranks
-        seconds, rate = step.total_s, tokens / step.total_s
+        seconds = hardware.paced(step)
+        rate = tokens / seconds
     else:
         seconds, rate = _serve(architecture, columns, parallelism, hardware)
     position = numpy.searchsorted(numpy.array(hardware.counts), layouts.num_gpus)
@@ -112,8 +113,9 @@ def _serve(architecture: ModelArchitecture, columns: Any, parallelism: Any, hard
     prompt, output = columns.prompt_tokens, columns.output_tokens
     prefill = prefill_time(architecture, columns, parallelism, hardware.device, prompt * columns.concurrency)
     step = decode_time(architecture, columns, parallelism, hardware.device, prompt + output / 2)
-    busy_s = prefill.total_s + output * step.total_s
-    return step.total_s, columns.concurrency * output * parallelism.dp_replicate / busy_s
+    token_s = hardware.paced(step)
+    busy_s = prefill.total_s + output * token_s
+    return token_s, columns.concurrency * output * parallelism.dp_replicate / busy_s
 
 
 def _memory(

@@ -11,15 +11,18 @@ import numpy
 from hardware_db import catalog
 from hardware_db.gpu import Gpu
 from hardware_db.offer import Offer
+from planner import calibration
 from planner.answer import named_gpu, pool
 from planner.errors import RequestError, UnsupportedError
 from planner.memory.breakdown import PhaseBreakdown
 from planner.memory.runtime import context_terms, workspace_term
+from planner.pace import BOUNDS, Bound, Kind, ratios, waits_for_host
 from planner.quantity import Quantity
 from planner.rental import GPUS_PER_MACHINE, PER_GPU_QUOTES, Rental, cheapest_rental, is_wished
 from planner.request import HardwareWish, PlanRequest
 from planner.throughput.constants import constant
 from planner.throughput.device import Device, device_of, stack
+from planner.throughput.values import StepTime
 
 _MARKETPLACES = ("vast", "runpod", "tensordock", "salad", "prime")
 """Single machines of many owners: https://docs.vast.ai/, https://docs.runpod.io/pods/overview."""
@@ -52,6 +55,14 @@ class Hardware:
     """Shape (rows, counts); infinite where nothing is offered."""
     without_rates: tuple[str, ...]
     """GPUs left out because their rates are unknown."""
+    paces: dict[Bound, Any] | None
+    """Measured over expected seconds by what binds a step, of shape (rows, 1); None: nothing was measured."""
+
+    def paced(self, step: StepTime) -> Any:
+        """Seconds of a step, corrected by what was measured."""
+        if self.paces is None:
+            return step.total_s
+        return step.total_s * numpy.where(waits_for_host(step.parts), self.paces["host"], self.paces["gpu"])
 
     def rental(self, row: int, num_gpus: int, wish: HardwareWish) -> Rental | None:
         """The rental behind a price."""
@@ -107,8 +118,18 @@ def hardware(request: PlanRequest, counts: tuple[int, ...]) -> Hardware:
         own_high_bytes=numpy.array([_own_bytes(row.gpu)[1] for row in rows], dtype=numpy.int64)[:, None],
         counts=counts,
         usd_per_hour=_prices(rows, counts, wish),
+        paces=_paces(request, rows),
         without_rates=tuple(without_rates),
     )
+
+
+def _paces(request: PlanRequest, rows: Sequence[Row]) -> dict[Bound, Any] | None:
+    paces = calibration.load().paces if request.calibrated else ()
+    if not paces:
+        return None
+    kind: Kind = "step" if request.task == "train" else "token"
+    known = [ratios(paces, kind, request, row.gpu) for row in rows]
+    return {bound: numpy.array([each[bound] for each in known])[:, None] for bound in BOUNDS}
 
 
 def _own_bytes(gpu: Gpu) -> tuple[int, int]:

@@ -51,7 +51,8 @@ class TrainingThroughput:
     """Model FLOP/s over the dense peak of the compute dtype; None where no peak is known."""
     parts: tuple[TimePart, ...]
     """Causes of the step's time; they overlap, so their sum may exceed the step."""
-    notes: tuple[str, ...] = ()
+    calibration: str | None = None
+    """What measured runs it was corrected by; None: none."""
 
     @property
     def tokens_per_s_per_gpu(self) -> Range:
@@ -84,7 +85,8 @@ class ServingThroughput:
     num_gpus: int
     decode_parts: tuple[TimePart, ...]
     prefill_parts: tuple[TimePart, ...]
-    notes: tuple[str, ...] = ()
+    calibration: str | None = None
+    """What measured runs it was corrected by; None: none."""
 
     @property
     def bound_by(self) -> str:

@@ -76,7 +76,7 @@ def test_a_serving_answer_has_times_and_the_rate_of_all_requests(capsys: pytest.
     question = ("--model", "llama-3.1-8b", "--task", "serve", "--engine", "vllm", "--gpu", "h100-sxm5-80gb")
     (alone,) = analytic(answer(capsys, *question))
     (many,) = analytic(answer(capsys, *question, "--batch-size", "8"))
-    assert alone["speed"].keys() == {"ttft_s", "tpot_s", "output_tokens_per_s"}
+    assert alone["speed"].keys() == {"ttft_s", "tpot_s", "output_tokens_per_s", "calibration"}
     assert many["speed"]["ttft_s"] == alone["speed"]["ttft_s"]
     one, all_of_them = (fit["speed"]["output_tokens_per_s"]["expected"] for fit in (alone, many))
     assert one < all_of_them < 8 * one

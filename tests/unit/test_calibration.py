@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from planner.calibration import Calibration, Correction, Interval, Target, family, load, part_of
+from planner.calibration import Calibration, Correction, Interval, family, load, part_of
 from planner.citation import Citation
 from planner.errors import PlannerError
 from planner.memory.breakdown import MemoryBreakdown, MemoryTerm, PhaseBreakdown
 from planner.memory.estimate import Estimate
 from planner.quantity import Quantity, Tier
 from planner.request import Parallelism, PlanRequest, ServingWorkload, TrainingWorkload
+from planner.target import Target
 
 SOURCE = Citation(title="test")
 H200 = Target(stack="h200 torch 2.13", gpu="h200", generation="Hopper", name="H200")

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from planner.calibration import Calibration, Interval, Target, load
+from planner.calibration import Calibration, Interval, load
 from planner.memory.breakdown import MemoryBreakdown
 from planner.model import registry
 from planner.quantity import Quantity, Tier
 from planner.request import TrainingWorkload
+from planner.target import Target
 from validate.calibrate import calibrate, cross_validate, learn, save
 from validate.compare import analytic_breakdown, estimate_of, forecast
 from validate.conformal import Band, enough, split_conformal

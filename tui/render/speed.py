@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from planner.fit import Fit
 
 if TYPE_CHECKING:
-    from planner.throughput import Range
+    from planner.throughput import Range, Throughput
 
 _UNKNOWN = "-"
 
@@ -46,6 +46,8 @@ def facts(fits: Sequence[Fit]) -> tuple[tuple[str, str], ...]:
         return ()
     from planner.throughput import ServingThroughput
 
+    if speed.calibration is not None:
+        return (("speed", _measured(speed)),)
     if isinstance(speed, ServingThroughput):
         many = "1 request" if speed.concurrency == 1 else f"{speed.concurrency:,} requests at once"
         text = (
@@ -55,6 +57,16 @@ def facts(fits: Sequence[Fit]) -> tuple[tuple[str, str], ...]:
     else:
         text = f"tokens/s of the whole job, {_share(speed.tokens_per_s)} of them in 8 of 10 published runs"
     return (("speed", text),)
+
+
+def _measured(speed: Throughput) -> str:
+    from planner.throughput import ServingThroughput
+
+    if isinstance(speed, ServingThroughput):
+        text = f"each token and tokens/s ({_share(speed.tpot_s)} of it), first token as published runs were"
+    else:
+        text = f"tokens/s of the whole job, {_share(speed.tokens_per_s)} of them"
+    return f"{text}; {speed.calibration}"
 
 
 def _share(values: Range) -> str:
@@ -80,11 +92,13 @@ def as_json(fit: Fit) -> dict[str, Any]:
     speed, job = fit.speed, fit.job
     if isinstance(speed, ServingThroughput):
         served = ("ttft_s", "tpot_s", "output_tokens_per_s")
-        return {"speed": {name: _range(getattr(speed, name)) for name in served}}
+        shown: dict[str, Any] = {name: _range(getattr(speed, name)) for name in served}
+        return {"speed": shown | {"calibration": speed.calibration}}
     trained = {
         "tokens_per_s": _range(speed.tokens_per_s),
         "step_time_s": _range(speed.step_time_s),
         "mfu": speed.mfu,
+        "calibration": speed.calibration,
     }
     if job is None:
         return {"speed": trained}

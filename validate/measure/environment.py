@@ -46,7 +46,7 @@ class Environment:
     @property
     def stack(self) -> str:
         """Key of the exact scope of calibration."""
-        from planner.calibration import stack_key
+        from planner.target import stack_key
 
         return stack_key(self.gpu_id or self.gpu_name, dict(self.libraries).get("torch"))
 
