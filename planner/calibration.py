@@ -13,6 +13,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -102,7 +103,7 @@ class Calibration:
     def target_of(self, request: PlanRequest, gpu: Gpu | None) -> Target:
         """As ``target_of``; software is looked up only where an entry speaks of it, as that takes a while."""
         scopes = {entry.scope for entry in self.corrections} | {entry.scope for entry in self.intervals}
-        return target_of(request, gpu, with_stack="stack" in scopes)
+        return target_of(request.workload, gpu, with_stack="stack" in scopes)
 
     def apply_to(self, estimate: Estimate, family: str, framework: str, target: Target) -> Estimate:
         """As ``apply``, for a card that is described by ``target``."""
@@ -264,7 +265,8 @@ def user_file() -> Path:
 
 def load(*files: Path) -> Calibration:
     """The calibration of ``files``; by default the user's own and the shipped one. Absent files are skipped."""
-    loaded = [_read(path) for path in (files or (user_file(), DEFAULT_FILE)) if path.is_file()]
+    paths = [path for path in (files or (user_file(), DEFAULT_FILE)) if path.is_file()]
+    loaded = [_read(path, path.stat().st_mtime_ns) for path in paths]
     return Calibration(
         corrections=tuple(entry for calibration in loaded for entry in calibration.corrections),
         intervals=tuple(entry for calibration in loaded for entry in calibration.intervals),
@@ -273,7 +275,8 @@ def load(*files: Path) -> Calibration:
     )
 
 
-def _read(path: Path) -> Calibration:
+@lru_cache(maxsize=8)
+def _read(path: Path, _written_at: int) -> Calibration:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         if document["version"] != FORMAT_VERSION:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from planner import calibration
 from planner.errors import RequestError, UnsupportedError
 from planner.fit import Fit, Verdict
 from planner.model.architecture import ModelArchitecture
-from planner.pace import paced
 from planner.plan import Plan, plan_requests
 from planner.quantity import Tier
 from planner.request import PlanRequest
-from planner.throughput import Range, ServingThroughput, Throughput, throughput
+from planner.speeds import speed_of
+from planner.throughput import Range, ServingThroughput, Throughput
 from planner.units import HOURS_PER_MONTH, SECONDS_PER_HOUR
 
 
@@ -51,9 +50,7 @@ def jobs(
 def _job(
     fit: Fit, model: ModelArchitecture, request: PlanRequest, num_tokens: int | None, hours: float | None
 ) -> Job:
-    speed = throughput(model, request.workload, fit.parallelism, fit.gpu)
-    if request.calibrated:
-        speed = paced(speed, request, fit.gpu, calibration.load().paces)
+    speed = speed_of(model, request.workload, fit.parallelism, fit.gpu, calibrated=request.calibrated)
     return job_at(speed, fit, model, num_tokens=num_tokens, hours=hours)
 
 

@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from hardware_db.gpu import Gpu
-from planner.request import PlanRequest, ServingWorkload
+from planner.request import ServingWorkload, TrainingWorkload
 from planner.target import SCOPES, Scope, Target, target_of
 
 if TYPE_CHECKING:
     from planner.throughput.values import Range, ServingThroughput, Throughput, TrainingThroughput
 
+Workload = TrainingWorkload | ServingWorkload
 Kind = Literal["step", "token"]
 """An optimizer step, or a decode step."""
 Bound = Literal["host", "gpu"]
@@ -55,32 +56,32 @@ def pace_of(paces: Iterable[Pace], kind: Kind, bound: Bound, target: Target) -> 
     return min(found, key=lambda pace: SCOPES.index(pace.scope), default=None)
 
 
-def ratios(paces: Sequence[Pace], kind: Kind, request: PlanRequest, gpu: Gpu) -> dict[Bound, float]:
+def ratios(paces: Sequence[Pace], kind: Kind, workload: Workload, gpu: Gpu) -> dict[Bound, float]:
     """What to multiply expected seconds by, per bound; 1 where nothing was learnt."""
-    target = _target(paces, request, gpu)
+    target = _target(paces, workload, gpu)
     found = {bound: pace_of(paces, kind, bound, target) for bound in BOUNDS}
     return {bound: pace.ratio if pace else 1.0 for bound, pace in found.items()}
 
 
-def paced(speed: Throughput, request: PlanRequest, gpu: Gpu, paces: Sequence[Pace]) -> Throughput:
+def paced(speed: Throughput, workload: Workload, gpu: Gpu, paces: Sequence[Pace]) -> Throughput:
     """``speed`` corrected by the runs nearest to ``gpu``, and as wide as those were apart."""
     from planner.throughput.values import ServingThroughput
 
     serving = isinstance(speed, ServingThroughput)
     parts = speed.decode_parts if isinstance(speed, ServingThroughput) else speed.parts
     bound: Bound = "host" if waits_for_host({part.kind: part.seconds for part in parts}) else "gpu"
-    target = _target(paces, request, gpu)
+    target = _target(paces, workload, gpu)
     pace = pace_of(paces, "token" if serving else "step", bound, target)
     if pace is None:
         return speed
     if isinstance(speed, ServingThroughput):
-        return _served(speed, request, pace, target)
+        return _served(speed, workload, pace, target)
     return _trained(speed, pace, target)
 
 
-def _target(paces: Sequence[Pace], request: PlanRequest, gpu: Gpu) -> Target:
+def _target(paces: Sequence[Pace], workload: Workload, gpu: Gpu) -> Target:
     """Software is looked up only where an entry speaks of it, as that takes a while."""
-    return target_of(request, gpu, with_stack=any(pace.scope == "stack" for pace in paces))
+    return target_of(workload, gpu, with_stack=any(pace.scope == "stack" for pace in paces))
 
 
 def _trained(speed: TrainingThroughput, pace: Pace, target: Target) -> TrainingThroughput:
@@ -95,9 +96,9 @@ def _trained(speed: TrainingThroughput, pace: Pace, target: Target) -> TrainingT
     )
 
 
-def _served(speed: ServingThroughput, request: PlanRequest, pace: Pace, target: Target) -> ServingThroughput:
-    assert isinstance(request.workload, ServingWorkload)
-    tokens = request.workload.output_tokens
+def _served(speed: ServingThroughput, workload: Workload, pace: Pace, target: Target) -> ServingThroughput:
+    assert isinstance(workload, ServingWorkload)
+    tokens = workload.output_tokens
     token = _corrected(speed.tpot_s, pace)
     produced = speed.concurrency * tokens
     prefills_s = max(0.0, produced / speed.output_tokens_per_s.expected - tokens * speed.tpot_s.expected)

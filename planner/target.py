@@ -7,7 +7,7 @@ from functools import cache
 from typing import Literal
 
 from hardware_db.gpu import Gpu
-from planner.request import PlanRequest, TrainingWorkload
+from planner.request import ServingWorkload, TrainingWorkload
 
 Scope = Literal["stack", "gpu", "generation", "all"]
 SCOPES: tuple[Scope, ...] = ("stack", "gpu", "generation", "all")
@@ -44,11 +44,10 @@ class Target:
         }[scope]
 
 
-def target_of(request: PlanRequest, gpu: Gpu | None, *, with_stack: bool = True) -> Target:
+def target_of(workload: TrainingWorkload | ServingWorkload, gpu: Gpu | None, *, with_stack: bool = True) -> Target:
     """Whom the answer is for. The stack is the one installed here, unless the request names another torch."""
     if gpu is None:
         return Target()
-    workload = request.workload
     named = workload.torch_version if isinstance(workload, TrainingWorkload) else None
     stack = stack_key(gpu.id, named) if with_stack else None
     return Target(stack=stack, gpu=gpu.id, generation=gpu.architecture, name=gpu.name)

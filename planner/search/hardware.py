@@ -128,7 +128,7 @@ def _paces(request: PlanRequest, rows: Sequence[Row]) -> dict[Bound, Any] | None
     if not paces:
         return None
     kind: Kind = "step" if request.task == "train" else "token"
-    known = [ratios(paces, kind, request, row.gpu) for row in rows]
+    known = [ratios(paces, kind, request.workload, row.gpu) for row in rows]
     return {bound: numpy.array([each[bound] for each in known])[:, None] for bound in BOUNDS}
 
 

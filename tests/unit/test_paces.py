@@ -152,14 +152,14 @@ def test_a_training_answer_is_scaled_and_says_why(tmp_path: Path) -> None:
     assert LLAMA.architecture is not None
     request = PlanRequest(model="llama", workload=TrainingWorkload())
     plain = throughput(LLAMA.architecture, request.workload, Parallelism(), H200)
-    after = paced(plain, request, H200, learnt)
+    after = paced(plain, request.workload, H200, learnt)
     assert isinstance(plain, TrainingThroughput)
     assert isinstance(after, TrainingThroughput)
     assert after.step_time_s.expected == pytest.approx(2 * plain.step_time_s.expected)
     assert after.tokens_per_s.expected == pytest.approx(plain.tokens_per_s.expected / 2)
     assert after.tokens_per_s.low == pytest.approx(after.tokens_per_s.expected / 1.2)
     assert after.calibration == "speed calibrated on 5 runs on this H200 SXM"
-    assert paced(plain, request, H100, learnt) is plain
+    assert paced(plain, request.workload, H100, learnt) is plain
 
 
 def test_a_serving_answer_keeps_the_prefill_it_was_not_measured_by(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_a_serving_answer_keeps_the_prefill_it_was_not_measured_by(tmp_path: Pat
     assert LLAMA.architecture is not None
     request = PlanRequest(model="llama", workload=ServingWorkload(engine="vllm", concurrency=8))
     plain = throughput(LLAMA.architecture, request.workload, Parallelism(), H200)
-    after = paced(plain, request, H200, learnt)
+    after = paced(plain, request.workload, H200, learnt)
     assert isinstance(plain, ServingThroughput)
     assert isinstance(after, ServingThroughput)
     assert after.tpot_s.expected == pytest.approx(2 * plain.tpot_s.expected)
@@ -193,19 +193,19 @@ def test_a_search_ranks_by_what_was_measured(tmp_path: Path, monkeypatch: pytest
     assert raw[H200.id].hours == plain[H200.id].hours
     single = after[H200.id]
     speed = throughput(LLAMA.architecture, single.workload, single.parallelism, H200)  # type: ignore[arg-type]
-    told = paced(speed, request, H200, load().paces)
+    told = paced(speed, request.workload, H200, load().paces)
     assert isinstance(told, TrainingThroughput)
     assert told.step_time_s.expected == pytest.approx(single.seconds_per_step)
 
 
 def test_software_is_part_of_the_nearest_scope(monkeypatch: pytest.MonkeyPatch) -> None:
     request = PlanRequest(model="llama", workload=TrainingWorkload(torch_version="2.1"))
-    stack = target_of(request, H200).stack
+    stack = target_of(request.workload, H200).stack
     assert stack is not None
     learnt = [
         Pace(kind="step", bound="gpu", scope="gpu", key=H200.id, ratio=2.0, low_ratio=1, high_ratio=1, num_runs=1),
         Pace(kind="step", bound="gpu", scope="stack", key=stack, ratio=3.0, low_ratio=1, high_ratio=1, num_runs=1),
     ]
     other = replace(request, workload=TrainingWorkload(torch_version="2.13"))
-    assert ratios(learnt, "step", request, H200)["gpu"] == 3.0
-    assert ratios(learnt, "step", other, H200)["gpu"] == 2.0
+    assert ratios(learnt, "step", request.workload, H200)["gpu"] == 3.0
+    assert ratios(learnt, "step", other.workload, H200)["gpu"] == 2.0

@@ -10,7 +10,7 @@ import planner.board
 from hardware_db import catalog
 from hardware_db.gpu import Gpu
 from planner.request import PlanRequest
-from planner.throughput import throughput
+from planner.speeds import speed_of
 from tui.app.costs import OffersOf, SpeedOf
 from tui.app.local_gpus import LocalGpu, local_gpus
 
@@ -25,4 +25,4 @@ class World:
     probe: Callable[[], tuple[LocalGpu, ...]] = local_gpus
     ask: Ask = planner.board.board
     offers_of: OffersOf = catalog.offers_for
-    speed_of: SpeedOf = throughput
+    speed_of: SpeedOf = speed_of
