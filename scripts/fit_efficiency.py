@@ -61,7 +61,7 @@ def repository(case: dict[str, Any]) -> str:
 def attainable(cases: list[dict[str, Any]]) -> dict[str, Any]:
     """Measured fractions per GPU, generation and kind, each with its sources (median over readings)."""
     from planner.throughput.device import generation, peak_flops_per_s
-    from validate.speed_expressed import gpu_of
+    from validate.published.speed_expressed import gpu_of
 
     readings: dict[str, dict[str, list[tuple[float, str]]]] = collections.defaultdict(
         lambda: collections.defaultdict(list)
@@ -120,7 +120,7 @@ class Fit:
 
     def errors(self, logs: numpy.ndarray) -> numpy.ndarray:
         from planner.throughput.constants import overridden
-        from validate.speed_cases import predict
+        from validate.published.speed_predicted import predict
 
         values = {name: math.exp(log) for name, log in zip(self.names, logs, strict=True)}
         with overridden(values):
@@ -193,7 +193,7 @@ def summary(errors: list[float]) -> dict[str, float]:
 
 def usable(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
     from planner.errors import PlannerError
-    from validate.speed_cases import predict
+    from validate.published.speed_predicted import predict
 
     kept, refused = [], collections.Counter()
     for case in cases:

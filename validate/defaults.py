@@ -17,7 +17,7 @@ from planner import calibration
 from planner.calibration import Interval
 from planner.quantity import Quantity, Tier
 from planner.request import PlanRequest
-from validate.cases import Case, Prediction
+from validate.published.cases import Case, Prediction
 from validate.conformal import COVERAGE, SHRINKAGE_RUNS, Band, agreement, enough, split_conformal
 
 MIN_RUNS = 3
@@ -76,7 +76,7 @@ class Defaults:
 
 def residuals_of(cases: Iterable[Case], predictions: Iterable[Prediction]) -> Iterator[Residual]:
     """Memory peaks that were both published and predicted."""
-    from validate.memory_expressed import express
+    from validate.published.memory_expressed import express
 
     by_id = {case.id: case for case in cases}
     for prediction in predictions:

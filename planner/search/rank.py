@@ -13,7 +13,6 @@ from planner.units import MILLION, SECONDS_PER_HOUR
 
 Objective = Literal["cost", "time", "headroom"]
 OBJECTIVES: tuple[Objective, ...] = ("cost", "time", "headroom")
-_MISSES = ("memory", "price", "hours", "price and hours")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,9 +9,9 @@ import pytest
 
 from planner.errors import RequestError
 from planner.quantity import Tier
-from validate.bench import Scored, quantile, relative_error, run_bench, score
-from validate.cases import Case, Prediction, read_cases
-from validate.recorded import LEFT_FOR_LATER, Recording
+from validate.published.bench import Scored, quantile, relative_error, run_bench, score
+from validate.published.cases import Case, Prediction, read_cases
+from validate.published.recorded import LEFT_FOR_LATER, Recording
 
 SERVE = {
     "id": "one",

@@ -10,9 +10,9 @@ import pytest
 from planner.model import registry
 from planner.request import EvaluationSpec, PlanRequest, ServingWorkload, TrainingWorkload
 from planner.units import GIB, MIB
-from validate.diagnosis import explain
-from validate.oom import Cause, parse, phase_of
-from validate.remedies import general, suggest
+from validate.oom.diagnosis import explain
+from validate.oom.message import Cause, parse, phase_of
+from validate.oom.remedies import general, suggest
 
 LECTURE = """Traceback (most recent call last):
   File "finetune.py", line 71, in <module>

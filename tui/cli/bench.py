@@ -56,9 +56,9 @@ def command(
     from planner.errors import RequestError
     from planner.quantity import Tier
     from tui.render import bench as render
-    from validate.bench import predict, run_bench
-    from validate.cases import Case, Prediction, read_cases
-    from validate.recorded import Recording
+    from validate.published.bench import predict, run_bench
+    from validate.published.cases import Case, Prediction, read_cases
+    from validate.published.recorded import Recording
 
     cases = [case for path in files for case in read_cases(path)]
     predictor: Callable[[Case], Prediction] = partial(predict, tier=Tier(tier), timeout_s=timeout)

@@ -28,8 +28,8 @@ def command(log: Path | None, as_json: bool, **values: Any) -> int:
     predicted saving.
     """
     from tui.render import out_of_memory as render
-    from validate.oom import parse
-    from validate.remedies import general
+    from validate.oom.message import parse
+    from validate.oom.remedies import general
 
     message = parse(_read(log))
     if message is None:
@@ -66,7 +66,7 @@ def _remedies(values: dict[str, Any], message: Any) -> Any:
     from planner.calibration import load
     from planner.model import registry
     from tui.request_builder import build_one
-    from validate.remedies import suggest
+    from validate.oom.remedies import suggest
 
     request = build_one(values)
     resolved = registry.resolve(request.model)

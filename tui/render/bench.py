@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 
 from planner.units import format_gib
-from validate.bench import BenchResult, GroupScore, Scored
+from validate.published.bench import BenchResult, GroupScore, Scored
 
 SCHEMA_VERSION = 1
 _HEADINGS = (

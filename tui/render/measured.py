@@ -54,8 +54,8 @@ def _failure(measured: Measured) -> list[str]:
     lines = [f"{result.outcome}: {result.detail}"]
     reached = result.peak("allocated") or 0
     if result.outcome == "out of memory":
-        from validate.diagnosis import explain
-        from validate.oom import parse
+        from validate.oom.diagnosis import explain
+        from validate.oom.message import parse
 
         message = parse(result.detail)
         if message is not None:

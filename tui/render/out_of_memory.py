@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from planner.units import format_bytes
-from validate.diagnosis import explain
-from validate.oom import OutOfMemory
-from validate.remedies import Change, Remedies
+from validate.oom.diagnosis import explain
+from validate.oom.message import OutOfMemory
+from validate.oom.remedies import Change, Remedies
 
 
 def text(message: OutOfMemory, changes: Sequence[Change], remedies: Remedies | None) -> str:

@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 
 import validate
 from planner.errors import EnvironmentProblemError, UnsupportedError
-from validate import oom
+from validate.oom.message import parse as parse_out_of_memory
 from validate.measure.spec import Outcome, PhaseReading, RunFacts, RunResult, RunSpec, refuse_unmeasured
 
 Progress = Callable[[str], None]
@@ -199,12 +199,12 @@ def _outcome(code: int | None, heard: _Heard, ended: str | None, stderr: str) ->
     if heard.done and code == 0:
         return "ok", ""
     said = f"{heard.error['type']}: {heard.error['message']}" if heard.error else ""
-    if heard.error is not None and (heard.error["type"] == "MemoryError" or oom.parse(said)):
-        message = oom.parse(said)
+    if heard.error is not None and (heard.error["type"] == "MemoryError" or parse_out_of_memory(said)):
+        message = parse_out_of_memory(said)
         return "out of memory", message.text if message else said
     if said:
         return "crashed", " ".join(said.split())[:600]
-    message = oom.parse(stderr)
+    message = parse_out_of_memory(stderr)
     if message is not None:
         return "out of memory", message.text
     if code == -signal.SIGKILL:

@@ -17,7 +17,7 @@ from typing import Any
 
 from planner.errors import RequestError
 from planner.quantity import Tier
-from validate.cases import Case, Prediction
+from validate.published.cases import Case, Prediction
 from validate.trace.versions import library_versions
 
 FORMAT = "gpu-planner-predictions"

@@ -11,8 +11,8 @@ from planner.quantity import Quantity, Tier
 from planner.request import (
     ServingWorkload,
 )
-from validate.cases import Case, Prediction
-from validate.memory_expressed import MemoryCase, express
+from validate.published.cases import Case, Prediction
+from validate.published.memory_expressed import MemoryCase, express
 
 _PEAKS = {
     "allocated_peak": Quantity.ALLOCATED,

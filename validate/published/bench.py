@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from planner.errors import PlannerError, RequestError
 from planner.quantity import Tier
-from validate.cases import Case, Prediction
+from validate.published.cases import Case, Prediction
 
 UNDER_PREDICTED = -0.05
 _ROUNDING = 1e-12
@@ -120,10 +120,10 @@ def predict(case: Case, tier: Tier, *, timeout_s: float | None = None) -> Predic
     """The prediction of one case, or why there is none; ``timeout_s`` bounds a trace."""
     try:
         if case.is_memory:
-            from validate.memory_cases import predict_memory
+            from validate.published.memory_predicted import predict_memory
 
             return predict_memory(case, tier, timeout_s=timeout_s)
-        from validate.speed_cases import predict_speed
+        from validate.published.speed_predicted import predict_speed
 
         return predict_speed(case)
     except PlannerError as error:

@@ -19,8 +19,8 @@ from planner.request import (
     TrainingWorkload,
 )
 from planner.units import GIB
-from validate.cases import Case
-from validate.memory_request import CaseServing, MemoryRequest
+from validate.published.cases import Case
+from validate.published.memory_request import CaseServing, MemoryRequest
 
 _CHECKPOINTING = {"selective-op": "selective", "unsloth-offload": "offload", "full": "full"}
 _ATTENTION = {"unsloth (xformers/FA2)": "flash-attention-2"}

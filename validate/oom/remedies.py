@@ -18,7 +18,7 @@ from planner.memory import engine
 from planner.model.architecture import ModelArchitecture
 from planner.quantity import Quantity
 from planner.request import Parallelism, PlanRequest, ServingWorkload, TrainingWorkload
-from validate.oom import Cause, OutOfMemory
+from validate.oom.message import Cause, OutOfMemory
 
 Workload = TrainingWorkload | ServingWorkload
 _SMALLEST_CONTEXT = 512

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from planner.units import MIB, format_bytes
-from validate.oom import Cause, OutOfMemory
+from validate.oom.message import Cause, OutOfMemory
 
 _NEARLY_FULL = 0.9
 

@@ -13,8 +13,8 @@ from planner.throughput import kernels, model_flops_per_token, serving_throughpu
 from planner.throughput.device import Device, attained_fraction, device_of
 from planner.throughput.prefill import prefill_time
 from planner.throughput.values import Range
-from validate.cases import Case, Prediction
-from validate.speed_expressed import (
+from validate.published.cases import Case, Prediction
+from validate.published.speed_expressed import (
     NARROW,
     case_architecture,
     case_device,

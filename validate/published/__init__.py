@@ -1,0 +1,1 @@
+"""Published measurements: a file of cases, each expressed in our own values, predicted, and scored."""
