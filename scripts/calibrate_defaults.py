@@ -15,11 +15,11 @@ from pathlib import Path
 
 from planner.calibration import DEFAULT_FILE, USER_FILE_VARIABLE, Calibration, Interval
 from planner.quantity import Tier
-from validate.published.bench import predict
 from validate.calibrate import save
-from validate.published.cases import Prediction, read_cases
 from validate.conformal import COVERAGE
 from validate.defaults import Defaults, defaults, residuals_of
+from validate.published.bench import predict
+from validate.published.cases import Prediction, read_cases
 
 SECTION = Path("docs/accuracy/intervals.md")
 

@@ -15,11 +15,11 @@ from pathlib import Path
 
 from planner.quantity import Tier
 from planner.units import format_bytes
-from validate.published.bench import predict
 from validate.calibrate import cross_validate
-from validate.published.cases import read_cases
 from validate.defaults import Residual, left_out_models, residuals_of
 from validate.measurement import Measurement, from_json, outermost
+from validate.published.bench import predict
+from validate.published.cases import read_cases
 from validate.samples import Sample, gpu_of, sample_of
 from validate.store import peaks
 

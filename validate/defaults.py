@@ -17,8 +17,8 @@ from planner import calibration
 from planner.calibration import Interval
 from planner.quantity import Quantity, Tier
 from planner.request import PlanRequest
-from validate.published.cases import Case, Prediction
 from validate.conformal import COVERAGE, SHRINKAGE_RUNS, Band, agreement, enough, split_conformal
+from validate.published.cases import Case, Prediction
 
 MIN_RUNS = 3
 """Fewer runs do not make a group of their own."""

@@ -18,8 +18,8 @@ from pydantic import TypeAdapter
 
 import validate
 from planner.errors import EnvironmentProblemError, UnsupportedError
-from validate.oom.message import parse as parse_out_of_memory
 from validate.measure.spec import Outcome, PhaseReading, RunFacts, RunResult, RunSpec, refuse_unmeasured
+from validate.oom.message import parse as parse_out_of_memory
 
 Progress = Callable[[str], None]
 _POLL_S = 0.05
