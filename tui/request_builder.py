@@ -8,7 +8,8 @@ from functools import lru_cache
 from typing import Any, TypeVar
 
 from planner import checks, plan
-from planner.dtypes import ENGINE_BITS, bits_choice, training_format, weight_format
+from planner.bits import ENGINE_BITS, bits_choice, training_format
+from planner.dtypes import weight_format
 from planner.errors import RequestError, UnsupportedError
 from planner.model import registry
 from planner.model.registry import ResolvedModel

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+from planner.bits import bits_choice
 from planner.citation import Citation
-from planner.dtypes import bits_choice
 from planner.errors import RequestError
 from planner.memory.breakdown import MemoryTerm
 from planner.memory.estimate import Estimate

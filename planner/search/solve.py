@@ -24,7 +24,6 @@ from planner.spread import spread_over
 from planner.vocabulary import RANKED_METHODS
 
 Unknown = Literal["batch-size", "seq-len", "lora-rank", "concurrency"]
-UNKNOWNS: tuple[Unknown, ...] = ("batch-size", "seq-len", "lora-rank", "concurrency")
 _LIMITS: dict[Unknown, int] = {
     "batch-size": checks.MAX_BATCH,
     "seq-len": checks.MAX_TOKENS,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from planner import gguf
-from planner.dtypes import bits_choice, element_bytes, training_format, weight_format, weight_format_names
+from planner.bits import bits_choice, training_format
+from planner.dtypes import element_bytes, weight_format, weight_format_names
 from planner.errors import RequestError, UnknownNameError, UnsupportedError
 
 # 4096 x 4096 = 16,777,216 weights in 262,144 blocks of 64, 131,072 groups of 128 and 4,096 rows.
