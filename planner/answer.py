@@ -8,8 +8,9 @@ from functools import cached_property
 
 from hardware_db import catalog
 from hardware_db.gpu import Gpu
+from planner.bits import BITS
 from planner.calibration import Calibration
-from planner.dtypes import BITS, weight_format
+from planner.dtypes import weight_format
 from planner.errors import RequestError, UnknownNameError, UnsupportedError
 from planner.fit import Estimator, Fit, Fitter, Verdict, by_price, fit_of, is_affordable
 from planner.memory import engine, rule
