@@ -217,7 +217,7 @@ def weight_format_names() -> tuple[str, ...]:
 
 @cache
 def weight_format(name: str, *, group_size: int | None = None) -> WeightFormat:
-    """The format called ``name``: "bf16", "nf4-dq", "gptq-int4", "gptq-int4-g32", "gguf-q4_k_m"…
+    """The format called ``name``: "bf16", "nf4-dq", "gptq-int4", "gptq-int4-g32", "gguf-q4_k_m" or plain "q4_k_m"…
 
     ``group_size`` (or a ``-g`` suffix, "-gch" for one group per row) replaces the 128 of GPTQ and AWQ.
     """
@@ -226,12 +226,12 @@ def weight_format(name: str, *, group_size: int | None = None) -> WeightFormat:
     if match := _GROUPED.fullmatch(key):
         key, suffix = match.groups()
         group_size = 0 if suffix == "ch" else int(suffix)
-    if key.startswith("gguf-") and key.removeprefix("gguf-") in gguf.MIXTURE_NAMES:
-        base = gguf.tensor_type(key.removeprefix("gguf-"), "", 0, 1, 1, 0)
-        weights, size_bytes = gguf.BLOCKS[base]
+    mixture = key.removeprefix("gguf-")
+    if mixture in gguf.MIXTURE_NAMES and key not in _FORMATS:
+        weights, size_bytes = gguf.BLOCKS[gguf.tensor_type(mixture, "", 0, 1, 1, 0)]
         bits = size_bytes * BITS_PER_BYTE // weights
-        source = gguf.BLOCK_LAYOUTS if key.removeprefix("gguf-") in gguf.BLOCKS else gguf.MIXTURES
-        return WeightFormat(name=key, scheme="gguf", bits=bits, source=source)
+        source = gguf.BLOCK_LAYOUTS if mixture in gguf.BLOCKS else gguf.MIXTURES
+        return WeightFormat(name=f"gguf-{mixture}", scheme="gguf", bits=bits, source=source)
     if key not in _FORMATS:
         from difflib import get_close_matches
 

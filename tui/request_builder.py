@@ -150,7 +150,10 @@ def _filled(parallelism: Parallelism | None, num_gpus: int | None, values: Value
 
 def _serving(values: Values, weight_dtype: str) -> ServingWorkload:
     compute = values.get("compute_dtype") or plan.compute_dtype_of(weight_dtype)
-    workload = ServingWorkload(weight_dtype=weight_dtype, compute_dtype=compute, kv_cache_dtype=compute)
+    engine = "llama.cpp" if weight_format(weight_dtype).scheme == "gguf" else ServingWorkload().engine
+    workload = ServingWorkload(
+        engine=engine, weight_dtype=weight_dtype, compute_dtype=compute, kv_cache_dtype=compute
+    )
     model = _resolved(model_name(values)).architecture
     if model is not None and model.kind == "encoder":
         workload = replace(workload, output_tokens=0)

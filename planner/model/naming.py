@@ -21,10 +21,11 @@ _COPY_FORMATS = {
     "fp8": "fp8",
     "nvfp4": "nvfp4",
     "fp4": "nvfp4",
-    "bf16": None,
-    "gguf": None,
+    "bf16": "bf16",
 }
 """Endings under which quantised copies are uploaded, and the weight format they stand for."""
+_GGUF = re.compile(r"(.*?)(?:[-.](i?q\d\w*|tq\d\w*|f16|bf16|mxfp4))?-gguf")
+"""Repositories of one GGUF mixture or of several: "…-Q4_K_M-GGUF", "…-GGUF"."""
 _TUNING = ("instruct-2507", "thinking-2507", "instruct", "thinking", "chat", "base", "hf", "it", "pt")
 """Endings of tuned variants that keep the shape of their base model."""
 
@@ -48,10 +49,16 @@ def named_params(names: tuple[str, ...], params_total: int) -> int:
 def original_name(name: str) -> tuple[str, str | None]:
     """``name`` in lower case without its owner and copy ending, and the weight format the ending stands for.
 
+    A colon before the size, as Ollama writes it, is read as a dash.
+
     >>> original_name("unsloth/Llama-3.2-3B-Instruct-bnb-4bit")
     ('llama-3.2-3b-instruct', 'nf4-dq')
+    >>> original_name("someone/Qwen2.5-7B-Instruct-Q4_K_M-GGUF")
+    ('qwen2.5-7b-instruct', 'gguf-q4_k_m')
     """
-    stem = name.rpartition("/")[2].lower()
+    stem = name.rpartition("/")[2].lower().replace(":", "-")
+    if gguf := _GGUF.fullmatch(stem):
+        return gguf[1], gguf[2] and f"gguf-{gguf[2]}"
     for ending, weight_format in _COPY_FORMATS.items():
         if stem.endswith(f"-{ending}"):
             return stem.removesuffix(f"-{ending}"), weight_format

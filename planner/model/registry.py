@@ -198,6 +198,8 @@ def _from_copy(name: str) -> ResolvedModel | None:
     notes = [f"{name} is not in the registry; by its name it has the shape of {entry.id}"]
     if weight_format is not None:
         notes[0] += f" with weights in {weight_format}"
+    elif "gguf" in name.lower():
+        notes[0] += "; which of its files is not said, name it: --weight-dtype q4_k_m"
     names = known_modules(name)
     if names is None and is_dynamic_upload(name):
         notes.append(f"{name} keeps modules in 16 bits that its config.json lists; weights are counted too low")

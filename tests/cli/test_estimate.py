@@ -102,6 +102,14 @@ def test_an_option_of_one_task_asks_for_that_task(
     assert {row["task"] for row in estimates(document, tier="analytic")} == tasks
 
 
+def test_gguf_weights_are_served_by_llama_cpp(capsys: pytest.CaptureFixture[str]) -> None:
+    document = answer(capsys, "--model", "llama-8b", "--weight-dtype", "q4_k_m")
+    (serving,) = estimates(document, tier="analytic")
+    assert serving["method"] == "llama.cpp"
+    (question,) = document["request"]["questions"]
+    assert question["workload"]["weight_dtype"] == "gguf-q4_k_m"
+
+
 def test_requests_at_once_are_asked_for_by_either_name(capsys: pytest.CaptureFixture[str]) -> None:
     asked = ("--model", "llama-8b", "--task", "serve")
     many, same = (answer(capsys, *asked, flag, "7") for flag in ("--concurrency", "--batch-size"))

@@ -134,12 +134,28 @@ def test_a_cached_hub_config_needs_no_network(tmp_path: Path, monkeypatch: pytes
     assert found.architecture.params_total == 6_738_415_616
 
 
-def test_a_quantised_upload_has_the_shape_of_its_original() -> None:
-    found = resolve("unsloth/Llama-3.2-3B-Instruct-bnb-4bit")
-    original = resolve("meta-llama/Llama-3.2-3B")
-    assert found.architecture == original.architecture
-    assert found.checkpoint_weight_dtype == "nf4-dq"
-    assert "meta-llama/Llama-3.2-3B" in found.notes[0]
+@pytest.mark.parametrize(
+    ("copy", "original", "weight_dtype"),
+    [
+        ("unsloth/Llama-3.2-3B-Instruct-bnb-4bit", "meta-llama/Llama-3.2-3B", "nf4-dq"),
+        ("someone/Llama-3.2-3B-Instruct-Q4_K_M-GGUF", "meta-llama/Llama-3.2-3B", "gguf-q4_k_m"),
+        ("unsloth/gpt-oss-20b-BF16", "openai/gpt-oss-20b", "bf16"),
+        ("llama3.2:3b", "meta-llama/Llama-3.2-3B", None),
+    ],
+)
+def test_a_quantised_upload_has_the_shape_of_its_original(
+    copy: str, original: str, weight_dtype: str | None
+) -> None:
+    found = resolve(copy)
+    assert found.architecture == resolve(original).architecture
+    assert found.checkpoint_weight_dtype == weight_dtype
+    assert original in found.notes[0]
+
+
+def test_a_repository_of_many_gguf_files_asks_for_one() -> None:
+    found = resolve("TheBloke/Llama-2-7B-GGUF")
+    assert found.checkpoint_weight_dtype is None
+    assert "--weight-dtype" in found.notes[0]
 
 
 def test_a_local_config_equals_its_registry_row(tmp_path: Path) -> None:
