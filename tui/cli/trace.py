@@ -66,6 +66,8 @@ def command(**values: Any) -> int:
 
 
 def _traced(values: dict[str, Any]) -> tuple[TraceResult, PlanRequest | None, Gpu | None]:
+    from dataclasses import replace
+
     from hardware_db import catalog
     from validate.trace.events import load
     from validate.trace.run import result_of, trace, trace_script
@@ -94,7 +96,7 @@ def _traced(values: dict[str, Any]) -> tuple[TraceResult, PlanRequest | None, Gp
         return _over_histories(values, request, gpu, settings["capacity_bytes"]), request, gpu
     with progress.status("tracing"):
         result = trace(request, gpu=gpu, num_steps=values["steps"], timeout_s=values["timeout"])
-    return result_of(result.log, wall_s=result.wall_s, **settings), request, gpu
+    return replace(result_of(result.log, wall_s=result.wall_s, **settings), ranks=result.ranks), request, gpu
 
 
 def _over_histories(

@@ -38,6 +38,7 @@ def text(result: TraceResult, estimates: tuple[Estimate, ...], gpu: Gpu | None) 
         for peak in default.worst_phases()
     ]
     lines += [*columns(phases, right=(1, 2, 3)), ""]
+    lines += _rank_lines(result)
     failure = default.out_of_memory
     if failure is not None:
         where = f" in {failure.module}" if failure.module else ""
@@ -74,6 +75,30 @@ def text(result: TraceResult, estimates: tuple[Estimate, ...], gpu: Gpu | None) 
     return "\n".join(lines)
 
 
+def _rank_lines(result: TraceResult) -> list[str]:
+    """What the ranks of a run over several GPUs hold; the rest of the answer is about the first of them."""
+    if not result.ranks:
+        return []
+    if len(result.ranks) == 1:
+        return [f"all {len(result.ranks[0].ranks)} ranks hold the same", ""]
+    rows = [("ranks", "allocated", "reserved")]
+    rows += [
+        (_spans(peaks.ranks), _size(peaks.allocated_bytes), _size(peaks.reserved_bytes)) for peaks in result.ranks
+    ]
+    return [*columns(rows, right=(1, 2)), ""]
+
+
+def _spans(ranks: tuple[int, ...]) -> str:
+    """(0, 1, 2, 5) -> 0-2, 5."""
+    spans: list[list[int]] = []
+    for rank in ranks:
+        if spans and spans[-1][1] == rank - 1:
+            spans[-1][1] = rank
+        else:
+            spans.append([rank, rank])
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in spans)
+
+
 def verdict_text(verdict: Verdict) -> str:
     """One line: what the formulas say of allocated memory, and where they are off."""
     said = (
@@ -106,6 +131,7 @@ def document(result: TraceResult, estimates: tuple[Estimate, ...]) -> dict[str, 
             }
             for each in estimates
         ],
+        "ranks": [jsonable(peaks) for peaks in result.ranks],
         "default": jsonable(default),
         "expandable": jsonable(result.expandable),
         "live_at_peak": [jsonable(group) for group in result.live_at_peak()],

@@ -37,13 +37,15 @@ def build_model(
     *,
     initialise: bool = False,
     upcast_quantised: bool = True,
+    sharded: bool = False,
 ) -> Built:
     """The transformers model of ``config`` with the workload's method applied; fake inside ``fake_tensors()``.
 
     ``initialise`` gives real weights values; memory does not depend on them. ``upcast_quantised`` is the QLoRA
-    recipe, which TRL follows: everything a quantised model leaves unquantised becomes fp32.
+    recipe, which TRL follows: everything a quantised model leaves unquantised becomes fp32. ``sharded`` packs
+    4-bit weights into the compute dtype (``bnb_4bit_quant_storage``), without which FSDP2 leaves them whole.
     """
-    built = _base_model(config, workload, objective=workload.objective, initialise=initialise)
+    built = _base_model(config, workload, objective=workload.objective, initialise=initialise, sharded=sharded)
     model = built.model
     model.train()
     checkpointed = workload.gradient_checkpointing == "full"
@@ -64,13 +66,18 @@ def build_model(
 
 def build_for_generation(config: Mapping[str, Any], workload: ServingWorkload) -> Built:
     """The model of ``config`` in evaluation mode; fake inside ``fake_tensors()``."""
-    built = _base_model(config, workload, objective="sft", initialise=False)
+    built = _base_model(config, workload, objective="sft", initialise=False, sharded=False)
     built.model.eval()
     return built
 
 
 def _base_model(
-    config: Mapping[str, Any], workload: TrainingWorkload | ServingWorkload, *, objective: str, initialise: bool
+    config: Mapping[str, Any],
+    workload: TrainingWorkload | ServingWorkload,
+    *,
+    objective: str,
+    initialise: bool,
+    sharded: bool,
 ) -> Built:
     hf_config, kind, auto_class = _auto_class(config, objective)
     _choose_attention(hf_config, workload)
@@ -84,7 +91,7 @@ def _base_model(
         model = auto_class.from_config(hf_config, dtype=dtype)
     model.tie_weights()
     if quantised:
-        quantise(model, workload.weight_dtype, dtype)
+        quantise(model, workload.weight_dtype, dtype, storage=dtype if sharded else torch.uint8)
     return Built(model=model, config=hf_config, kind=kind)
 
 

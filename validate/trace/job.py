@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from planner.errors import UnsupportedError
-from planner.request import PlanRequest, ServingWorkload, TrainingWorkload
+from planner.request import Parallelism, PlanRequest, ServingWorkload, TrainingWorkload
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +26,8 @@ class TraceJob:
     """The loop clears gradients before forward, so they live through the whole step."""
     upcast_quantised: bool = False
     """``peft.prepare_model_for_kbit_training``: what is not quantised becomes fp32."""
+    rank: int = 0
+    """Of the ranks of ``request.parallelism``, the one that is traced."""
     device: str = "cuda"
     """"cpu" traces what a CPU run does, to be held against a real one."""
 
@@ -54,3 +56,25 @@ class ScriptJob:
     path: str
     function: str
     compute_capability: tuple[int, int] | None
+
+
+def refuse_unspread(workload: TrainingWorkload, parallelism: Parallelism) -> None:
+    """Raise UnsupportedError, by name, for spreads that are not run."""
+    spread = parallelism
+    asked = {
+        "tensor parallelism": spread.tp > 1,
+        "pipeline parallelism": spread.pp > 1,
+        "context parallelism": spread.cp > 1,
+        "expert parallelism": spread.ep > 1,
+        f"ZeRO stage {spread.zero_stage} (FSDP2 shards parameters: stage 3, or 2 to keep them after forward)": (
+            spread.dp_shard > 1 and spread.zero_stage < 2
+        ),
+        f"offload of the {spread.cpu_offload} to the CPU": spread.cpu_offload != "none",
+        f"{workload.weight_dtype} weights under FSDP2": (
+            spread.dp_shard > 1 and workload.weight_dtype not in ("fp32", "bf16", "fp16")
+        ),
+        "DeepSpeed": workload.framework.lower().endswith("deepspeed"),
+    }
+    for what, wanted in asked.items():
+        if wanted:
+            raise UnsupportedError(f"{what} is not run here", hint="the analytic tier covers it")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 
 from planner.errors import UnsupportedError
+from planner.request import Parallelism
 from validate.trace.builder import Built, build_for_generation, build_model, make_batch
 from validate.trace.cuda_policy import VERSION, CudaPolicy, cuda_kernels
 from validate.trace.events import EventLog
@@ -12,7 +13,9 @@ from validate.trace.fake import as_with_data, fake_tensors, untested_torch_warni
 from validate.trace.generation import trace_generation
 from validate.trace.job import TraceJob
 from validate.trace.optimizers import build_optimizer
-from validate.trace.steps import adopt_model, plain_loop
+from validate.trace.parallel import SpreadLabels, playing_rank, ranks_alike
+from validate.trace.quantised import sharded_weights
+from validate.trace.steps import plain_loop, spread_model
 from validate.trace.timeline import name_unlabelled
 from validate.trace.tracer import Tracer
 from validate.trace.versions import library_versions
@@ -20,15 +23,18 @@ from validate.trace.versions import library_versions
 
 def trace_training(job: TraceJob) -> EventLog:
     """Trace the plain training loop of a job."""
-    workload = job.training
-    with fake_tensors(), as_with_data(padded=workload.padding_mask):
-        built = build_model(job.config, workload, upcast_quantised=job.upcast_quantised)
-        optimizer = build_optimizer(built.model, workload.optimizer)
+    workload, parallelism = job.training, job.request.parallelism or Parallelism()
+    with playing_rank(job.rank, parallelism) as mesh, fake_tensors(), as_with_data(padded=workload.padding_mask):
+        built = build_model(
+            job.config, workload, upcast_quantised=job.upcast_quantised, sharded=parallelism.dp_shard > 1
+        )
         on_cuda = job.device == "cuda"
         tracer = Tracer(CudaPolicy(job.compute_capability) if on_cuda else None)
         kernels = cuda_kernels(job.compute_capability) if on_cuda else nullcontext()
-        with tracer, kernels, tracer.watch(built.model):
-            adopt_model(tracer, built.model)
+        with tracer, sharded_weights(), SpreadLabels(tracer), kernels, tracer.watch(built.model):
+            alike = ranks_alike(built.model, parallelism)
+            spread_model(tracer, built, workload, parallelism, mesh)
+            optimizer = build_optimizer(built.model, workload.optimizer)
             micro_batches = [
                 [make_batch(built, workload, seq_len=length) for _ in range(workload.gradient_accumulation_steps)]
                 for length in job.seq_lens
@@ -39,9 +45,11 @@ def trace_training(job: TraceJob) -> EventLog:
                 optimizer,
                 micro_batches,
                 workload,
+                parallelism=parallelism,
                 empty_cache_steps=job.empty_cache_steps,
                 zero_grad_first=job.zero_grad_first,
             )
+    tracer.log.meta["ranks_alike"] = alike
     return _finished(tracer, built, job)
 
 

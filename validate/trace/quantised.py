@@ -6,25 +6,38 @@ attributes the library reads; every operator that runs is bitsandbytes' own.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
+
+from validate.trace.fake import replaced
 
 BLOCK_SIZE = 64
 FOUR_BIT = ("nf4", "nf4-dq", "fp4", "fp4-dq")
 FORMATS = (*FOUR_BIT, "int8")
 
 
-def quantise(model: Any, weight_format: str, compute_dtype: torch.dtype) -> None:
-    """Replace the matrices that transformers' ``BitsAndBytesConfig`` replaces, in the order it visits them."""
+def quantise(
+    model: Any, weight_format: str, compute_dtype: torch.dtype, *, storage: torch.dtype = torch.uint8
+) -> None:
+    """Replace the matrices that transformers' ``BitsAndBytesConfig`` replaces, in the order it visits them.
+
+    ``storage`` is the dtype that packed 4-bit weights are kept as (``bnb_4bit_quant_storage``).
+    """
     from transformers.quantizers.base import get_keys_to_not_convert
     from transformers.quantizers.quantizers_utils import should_convert_module
 
     keep = [*get_keys_to_not_convert(model), *(model._keep_in_fp32_modules or ())]
     for name, module in list(model.named_modules()):
         if type(module) is nn.Linear and should_convert_module(name, keep):
-            made = _int8(module) if weight_format == "int8" else _four_bit(module, weight_format, compute_dtype)
+            made = (
+                _int8(module)
+                if weight_format == "int8"
+                else _four_bit(module, weight_format, compute_dtype, storage)
+            )
             made.requires_grad_(False)
             model.set_submodule(name, made)
     for parameter in model.parameters():
@@ -32,6 +45,18 @@ def quantise(model: Any, weight_format: str, compute_dtype: torch.dtype) -> None
     model.is_loaded_in_4bit = weight_format != "int8"
     model.is_loaded_in_8bit = weight_format == "int8"
     model.is_quantized = True
+
+
+@contextmanager
+def sharded_weights() -> Iterator[None]:
+    """Weights that FSDP2 gathered get the state their module keeps; bitsandbytes would wrap them in its class."""
+    from bitsandbytes.nn import modules
+
+    def fix(module: Any) -> None:
+        module.weight.quant_state = module.quant_state
+
+    with replaced((modules, "fix_4bit_weight_quant_state_from_module", fix)):
+        yield
 
 
 def state_tensors_of(parameter: torch.Tensor) -> list[torch.Tensor]:
@@ -56,21 +81,24 @@ def _module(kind: Any, source: nn.Linear) -> Any:
     return module
 
 
-def _four_bit(source: nn.Linear, weight_format: str, compute_dtype: torch.dtype) -> nn.Module:
+def _four_bit(
+    source: nn.Linear, weight_format: str, compute_dtype: torch.dtype, storage: torch.dtype
+) -> nn.Module:
     import bitsandbytes as bnb
     from bitsandbytes.functional import quantize_4bit
 
     quant_type, double = weight_format.removesuffix("-dq"), weight_format.endswith("-dq")
     packed, state = quantize_4bit(
-        source.weight.detach(), blocksize=BLOCK_SIZE, compress_statistics=double, quant_type=quant_type
-    )
+        source.weight.detach(), blocksize=BLOCK_SIZE, compress_statistics=double, quant_type=quant_type,
+        quant_storage=storage,
+    )  # fmt: skip
     weight: Any = nn.Parameter(packed, requires_grad=False)
     weight.quant_state, weight.quant_type, weight.compress_statistics = state, quant_type, double
-    weight.quant_storage, weight.bnb_quantized, weight.blocksize = torch.uint8, True, BLOCK_SIZE
+    weight.quant_storage, weight.bnb_quantized, weight.blocksize = storage, True, BLOCK_SIZE
     module = _module(bnb.nn.Linear4bit, source)
     module.weight = weight
     module.compute_dtype, module.compute_type_is_set = compute_dtype, True
-    module.quant_state, module.quant_storage = state, torch.uint8
+    module.quant_state, module.quant_storage = state, storage
     module.support_avx512bf16_for_cpu = False
     return module  # type: ignore[no-any-return]
 

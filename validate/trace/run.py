@@ -20,12 +20,12 @@ from planner.errors import EnvironmentProblemError, PlannerError, RequestError, 
 from planner.memory.frameworks import framework_traits
 from planner.model import registry
 from planner.quantity import Quantity
-from planner.request import PlanRequest, TrainingWorkload
+from planner.request import Parallelism, PlanRequest, TrainingWorkload
 from planner.units import GIB, format_bytes
 from validate.trace.allocator import AllocatorSettings
 from validate.trace.events import EventLog, load
 from validate.trace.history import compose, nearest_lengths
-from validate.trace.job import ScriptJob, TraceJob
+from validate.trace.job import ScriptJob, TraceJob, refuse_unspread
 from validate.trace.lengths import batch_lengths
 from validate.trace.replay import LiveGroup, Replay, live_at, replay
 
@@ -44,19 +44,35 @@ PEFT_LOOP = Citation(
 NUM_HISTORIES = 3
 HISTORY_STEPS = 50
 TRACED_LENGTHS = 8
+MAX_KINDS_OF_RANKS = 3
+"""Of ranks with smaller shares than the first, so many kinds are traced."""
 NUM_STEPS = 2
 """The first step allocates optimizer states, the second is complete; later ones repeat it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RankPeaks:
+    """Ranks that hold the same, and the peaks of each. Bytes."""
+
+    ranks: tuple[int, ...]
+    allocated_bytes: int
+    reserved_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TraceResult:
-    """A traced run, replayed with the allocator's default settings and with expandable segments."""
+    """A traced run, replayed with the allocator's default settings and with expandable segments.
+
+    Of a run over several ranks, everything but ``ranks`` is about the one that holds most.
+    """
 
     log: EventLog
     default: Replay
     expandable: Replay
     histories: tuple[Replay, ...] = ()
     """The same steps in other orders of batch lengths, where lengths vary."""
+    ranks: tuple[RankPeaks, ...] = ()
+    """Ranks that hold different shares, worst first; empty on a single GPU."""
     wall_s: float
 
     @property
@@ -91,7 +107,22 @@ def trace(
     started = time.perf_counter()
     job = make_job(request, gpu, num_steps=num_steps or NUM_STEPS)
     log = run_in_subprocess(job, timeout_s=timeout_s, memory_bytes=memory_bytes)
-    return result_of(log, wall_s=time.perf_counter() - started)
+    # The first rank holds the largest share of everything; others are traced where theirs are smaller.
+    first, *others = log.meta["ranks_alike"]
+    results = [result_of(log)]
+    for ranks in others[:MAX_KINDS_OF_RANKS]:
+        other = run_in_subprocess(replace(job, rank=ranks[0]), timeout_s=timeout_s, memory_bytes=memory_bytes)
+        results.append(result_of(other))
+    peaks = tuple(
+        RankPeaks(
+            ranks=tuple(ranks),
+            allocated_bytes=result.peak_bytes(Quantity.ALLOCATED),
+            reserved_bytes=result.peak_bytes(Quantity.RESERVED),
+        )
+        for ranks, result in zip((first, *others), results, strict=False)
+    )
+    several = request.parallelism is not None and request.parallelism.num_gpus > 1
+    return replace(results[0], ranks=peaks if several else (), wall_s=time.perf_counter() - started)
 
 
 def result_of(
@@ -175,12 +206,10 @@ def make_job(request: PlanRequest, gpu: Gpu | None, *, num_steps: int = NUM_STEP
         raise UnsupportedError(
             f"{request.model} is a size alone; a trace needs a model", hint="name a model or give its config.json"
         )
-    if request.parallelism is not None and request.parallelism.num_gpus > 1:
-        raise UnsupportedError(
-            f"a step over {request.parallelism.num_gpus} GPUs is not traced", hint="the analytic tier covers it"
-        )
     workload = request.workload
     if not isinstance(workload, TrainingWorkload):
+        if request.parallelism is not None and request.parallelism.num_gpus > 1:
+            raise UnsupportedError("serving over several GPUs is not traced", hint="the analytic tier covers it")
         if workload.engine != "transformers":
             raise UnsupportedError(
                 f"{workload.engine} runs its own kernels, which are not traced", hint="the analytic tier covers it"
@@ -192,6 +221,7 @@ def make_job(request: PlanRequest, gpu: Gpu | None, *, num_steps: int = NUM_STEP
             seq_lens=(),
         )
     _refuse_untraced(workload)
+    refuse_unspread(workload, request.parallelism or Parallelism())
     traits = framework_traits(workload)
     if traits.program != "transformers":
         raise UnsupportedError(

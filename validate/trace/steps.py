@@ -6,14 +6,17 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 
 import torch
+from torch.distributed.device_mesh import DeviceMesh
 
-from planner.request import TrainingWorkload
+from planner.request import Parallelism, TrainingWorkload
 from validate.trace.builder import DTYPES, Built
 from validate.trace.events import HOST
 from validate.trace.optimizers import state_tensors
+from validate.trace.parallel import autocasts, spread, synchronised
 from validate.trace.quantised import state_tensors_of
 from validate.trace.tracer import Tracer
 
+_ALONE = Parallelism()
 Batch = dict[str, torch.Tensor]
 
 
@@ -24,6 +27,23 @@ def adopt_model(tracer: Tracer, model: torch.nn.Module) -> None:
         tracer.adopt([parameter], "adapter" if _is_adapter(model, parameter) else "weights", "to")
         tracer.adopt(state_tensors_of(parameter), "weights", "to")
     tracer.adopt(list(model.buffers()), "buffers", "to")
+
+
+def spread_model(
+    tracer: Tracer, built: Built, workload: TrainingWorkload, parallelism: Parallelism, mesh: DeviceMesh | None
+) -> None:
+    """The model on one rank's device: whole, then in DDP, or unit by unit as FSDP2 takes its shards."""
+    if mesh is None:
+        adopt_model(tracer, built.model)
+        built.model = spread(built.model, workload, parallelism, mesh)
+        return
+    tracer.phase("load")
+    for parameter in built.model.parameters():
+        tracer.adopt(state_tensors_of(parameter), "weights", "to")
+    built.model = spread(built.model, workload, parallelism, mesh)
+    for parameter in built.model.parameters():
+        tracer.label([parameter], "adapter" if _is_adapter(built.model, parameter) else "weights")
+    tracer.adopt(list(built.model.buffers()), "buffers", "to")
 
 
 def _is_adapter(model: torch.nn.Module, parameter: torch.nn.Parameter) -> bool:
@@ -37,6 +57,7 @@ def plain_loop(
     micro_batches: Sequence[Sequence[Batch]],
     workload: TrainingWorkload,
     *,
+    parallelism: Parallelism = _ALONE,
     empty_cache_steps: int | None = None,
     zero_grad_first: bool = False,
 ) -> None:
@@ -50,19 +71,17 @@ def plain_loop(
     for step, micro in enumerate(micro_batches):
         if zero_grad_first:
             optimizer.zero_grad()
-        for batch in micro:
-            tracer.phase("forward", step)
-            tracer.label(list(batch.values()), "input")
-            autocast = (
-                torch.autocast("cpu", dtype=DTYPES[workload.compute_dtype]) if workload.autocast else nullcontext()
-            )
-            with autocast:
-                outputs = model(**batch, **_forward_options(built, workload))
-            loss = outputs.loss
-            if not workload.keep_outputs:
-                outputs = None
-            tracer.phase("backward", step)
-            loss.backward()
+        for number, batch in enumerate(micro, start=1):
+            with synchronised(model, last=number == len(micro)):
+                tracer.phase("forward", step)
+                tracer.label(list(batch.values()), "input")
+                with _autocast(workload) if autocasts(workload, parallelism) else nullcontext():
+                    outputs = model(**batch, **_forward_options(built, workload))
+                loss = outputs.loss
+                if not workload.keep_outputs:
+                    outputs = None
+                tracer.phase("backward", step)
+                loss.backward()
             tracer.label([p.grad for p in trainable if p.grad is not None], "gradients")
         tracer.phase("optimizer", step)
         optimizer.step()
@@ -72,6 +91,10 @@ def plain_loop(
         if empty_cache_steps and (step + 1) % empty_cache_steps == 0:
             tracer.empty_cache()
     tracer.finish()
+
+
+def _autocast(workload: TrainingWorkload) -> torch.autocast:
+    return torch.autocast("cpu", dtype=DTYPES[workload.compute_dtype])
 
 
 def _forward_options(built: Built, workload: TrainingWorkload) -> dict[str, object]:

@@ -11,7 +11,8 @@ from validate.trace.blocks import Block
 from validate.trace.events import HOST, EventLog, Kind
 
 CATEGORIES = (
-    "weights", "buffers", "adapter", "optimizer", "gradients", "input", "activations", "temporaries", "workspace",
+    "weights", "buffers", "adapter", "optimizer", "buckets", "gradients", "gathered", "reduction", "input",
+    "activations", "temporaries", "workspace",
 )  # fmt: skip
 """From what stays to what comes and goes; pictures stack them in this order."""
 
