@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from planner.errors import EnvironmentProblemError, UnsupportedError
+from planner.quantity import Quantity
 from planner.request import AdapterSpec, Parallelism, PlanRequest, TrainingWorkload
 from planner.units import KIB, MIB
 from validate.trace import TraceResult, trace
@@ -82,10 +83,11 @@ def test_what_is_not_run_is_refused_by_name(changes: dict[str, object], words: s
         trace(request(tmp_path, **changes))
 
 
-def test_several_gpus_are_refused(tmp_path: Path) -> None:
-    spread = replace(request(tmp_path), parallelism=Parallelism(dp_shard=2))
-    with pytest.raises(UnsupportedError, match="2 GPUs"):
-        trace(spread)
+def test_ranks_that_hold_less_are_traced_beside_the_first(tmp_path: Path) -> None:
+    result = trace(replace(request(tmp_path), parallelism=Parallelism(dp_shard=3)))
+    assert [peaks.ranks for peaks in result.ranks] == [(0, 1), (2,)]
+    first, last = (peaks.allocated_bytes for peaks in result.ranks)
+    assert last < first == result.peak_bytes(Quantity.ALLOCATED)
 
 
 def test_time_and_memory_limits_are_named(tmp_path: Path) -> None:
