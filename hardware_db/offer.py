@@ -18,6 +18,8 @@ class Offer:
     region: str
     usd_per_hour: Decimal
     spot: bool
+    per_gpu: bool = False
+    """True where one GPU of a larger machine is quoted, so that several of them share one; False: a machine."""
     as_of: date | None
     """Day of the reading; None where the source carries no usable date (``as_of_text`` says what it does)."""
     as_of_text: str

@@ -17,7 +17,7 @@ from hardware_db.errors import BrokenPriceFileError
 from hardware_db.offer import Offer
 
 COLUMNS = (
-    "provider", "instance_type", "gpu_id", "num_gpus", "region", "usd_per_hour", "spot",
+    "provider", "instance_type", "gpu_id", "num_gpus", "region", "usd_per_hour", "spot", "per_gpu",
     "as_of", "as_of_text", "source", "note", "quarantined",
 )  # fmt: skip
 REQUIRED = ("provider", "gpu_id", "num_gpus", "usd_per_hour")
@@ -50,6 +50,12 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _switch(text: str, column: str) -> bool:
+    if text not in ("0", "1"):
+        raise ValueError(f"{column} is {text!r}, expected 0 or 1")
+    return text == "1"
+
+
 def _amount(text: str) -> Decimal:
     try:
         amount = Decimal(text)
@@ -70,18 +76,21 @@ def _day(text: str) -> date | None:
 
 def _offer(cells: list[str]) -> Offer:
     """One row of a price file, its cells in the order of ``COLUMNS``."""
-    provider, instance_type, gpu_id, num_gpus, region, usd_per_hour, spot, *rest = cells
+    provider, instance_type, gpu_id, num_gpus, region, usd_per_hour, spot, per_gpu, *rest = cells
     as_of, as_of_text, source, note, quarantined = rest
-    if spot not in ("0", "1"):
-        raise ValueError(f"spot is {spot!r}, expected 0 or 1")
+    count = _count(num_gpus)
+    quoted_per_gpu = _switch(per_gpu, "per_gpu")
+    if quoted_per_gpu and count != 1:
+        raise ValueError(f"num_gpus is {count} where per_gpu is 1, expected 1")
     return Offer(
         provider=_filled(provider, "provider"),
         instance_type=instance_type,
         gpu_id=_filled(gpu_id, "gpu_id"),
-        num_gpus=_count(num_gpus),
+        num_gpus=count,
         region=region,
         usd_per_hour=_amount(usd_per_hour),
-        spot=spot == "1",
+        spot=_switch(spot, "spot"),
+        per_gpu=quoted_per_gpu,
         as_of=_day(as_of),
         as_of_text=as_of_text or as_of,
         source=_filled(source, "source"),
@@ -104,7 +113,7 @@ def _rows(rows: Any, name: str) -> Iterator[Offer]:
     missing = [column for column in REQUIRED if column not in titles]
     if missing:
         raise BrokenPriceFileError(f"{name}, line 1: column {missing[0]} is missing")
-    absent = {"spot": "0", "source": name}
+    absent = {"spot": "0", "per_gpu": "0", "source": name}
     order = [(titles.index(column) if column in titles else None, absent.get(column, "")) for column in COLUMNS]
     for cells in rows:
         if not cells:
@@ -125,8 +134,8 @@ def text(found: Iterable[Offer]) -> str:
     for offer in found:
         rows.writerow((
             offer.provider, offer.instance_type, offer.gpu_id, offer.num_gpus, offer.region,
-            f"{offer.usd_per_hour:f}", int(offer.spot), offer.as_of or "", offer.as_of_text, offer.source,
-            offer.note, offer.quarantined or "",
+            f"{offer.usd_per_hour:f}", int(offer.spot), int(offer.per_gpu),
+            offer.as_of or "", offer.as_of_text, offer.source, offer.note, offer.quarantined or "",
         ))  # fmt: skip
     return content.getvalue()
 

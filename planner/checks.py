@@ -139,9 +139,7 @@ def check_training(workload: TrainingWorkload) -> None:
     if workload.evaluation is not None:
         _check_ranges(workload.evaluation, _EVALUATION_RANGES)
     if workload.num_epochs > 1 and workload.num_tokens is None:
-        raise RequestError(
-            "epochs of how many tokens is not said", hint="add --tokens 2.4M; plan search takes --dataset FILE too"
-        )
+        raise RequestError("epochs of how many tokens is not said", hint="add --tokens 2.4M, or --dataset FILE")
     for name, value, choices in (
         ("method", workload.method, vocabulary.METHODS),
         ("optimizer", workload.optimizer, vocabulary.OPTIMIZERS),

@@ -14,8 +14,6 @@ from planner.request import HardwareWish
 STALE_AFTER_DAYS = 90
 GPUS_PER_MACHINE = 8
 """HGX boards and every large cloud instance of the catalogue hold eight GPUs."""
-PER_GPU_QUOTES = frozenset({"per GPU", "secure", "community", "1x secure cloud", "median offer", "HGX H100"})
-"""Instance types of the price table that quote one GPU of a larger machine, not a machine of one GPU."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +71,7 @@ def check_wish(offers: Iterable[Offer], wish: HardwareWish) -> None:
 def _links(offer: Offer, num_gpus: int) -> bool:
     if num_gpus > GPUS_PER_MACHINE:
         return offer.num_gpus >= GPUS_PER_MACHINE
-    return offer.num_gpus >= num_gpus or (offer.num_gpus == 1 and offer.instance_type in PER_GPU_QUOTES)
+    return offer.num_gpus >= num_gpus or offer.per_gpu
 
 
 def is_wished(offer: Offer, wish: HardwareWish) -> bool:

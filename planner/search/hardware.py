@@ -18,7 +18,7 @@ from planner.memory.breakdown import PhaseBreakdown
 from planner.memory.runtime import context_terms, workspace_term
 from planner.pace import BOUNDS, Bound, Kind, ratios, waits_for_host
 from planner.quantity import Quantity
-from planner.rental import GPUS_PER_MACHINE, PER_GPU_QUOTES, Rental, cheapest_rental, is_wished
+from planner.rental import GPUS_PER_MACHINE, Rental, cheapest_rental, is_wished
 from planner.request import HardwareWish, PlanRequest
 from planner.throughput.constants import constant
 from planner.throughput.device import Device, device_of, stack
@@ -85,8 +85,7 @@ def rental_of(row: Row, num_gpus: int, wish: HardwareWish) -> Rental | None:
 
 def _joins(offer: Offer) -> bool:
     """Whether several machines of this offer share a private network: dated offers of clouds, no marketplaces."""
-    quoted_per_gpu = offer.instance_type in PER_GPU_QUOTES
-    return offer.as_of is not None and not quoted_per_gpu and not offer.provider.lower().startswith(_MARKETPLACES)
+    return offer.as_of is not None and not offer.per_gpu and not offer.provider.lower().startswith(_MARKETPLACES)
 
 
 def hardware(request: PlanRequest, counts: tuple[int, ...]) -> Hardware:

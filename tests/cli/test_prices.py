@@ -198,3 +198,25 @@ def test_bad_input_ends_in_one_line(run_plan: RunPlan, arguments: list[str], cod
     assert done.returncode == code
     assert len(done.stderr.strip().splitlines()) == 1
     assert "Traceback" not in done.stderr
+
+
+def test_a_contract_per_gpu_rents_as_many_as_are_wanted(run_plan: RunPlan) -> None:
+    job = (
+        "--model",
+        "llama-70b",
+        "--method",
+        "full",
+        "--gpu",
+        "l4",
+        "--num-gpus",
+        "8",
+        "--provider",
+        "deal",
+        "--json",
+    )
+    offer = ("prices", "add", "--name", "deal", "--gpu", "l4", "--usd-per-hour", "0.25")
+    assert run_plan(*offer).returncode == 0
+    assert json.loads(run_plan(*job).stdout)["fits"][-1]["usd_per_hour"] is None
+    assert run_plan(*offer, "--per-gpu").returncode == 0
+    assert json.loads(run_plan(*job).stdout)["fits"][-1]["usd_per_hour"] == 2.0
+    assert run_plan(*offer, "--per-gpu", "--num-gpus", "8").returncode == 2

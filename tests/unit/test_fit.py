@@ -110,7 +110,7 @@ def test_no_count_helps_where_layers_run_out_or_the_limit_is_reached() -> None:
 def test_the_cheapest_kind_wins_and_one_without_an_offer_is_left_out() -> None:
     offers = {
         A100.id: [offer(A100.id, 1, "2.00"), offer(A100.id, 8, "14.00")],
-        T4.id: [offer(T4.id, 1, "0.20", instance_type="per GPU")],
+        T4.id: [offer(T4.id, 1, "0.20", per_gpu=True)],
     }
     found = fitter(62 * GIB, offers).cheapest((A100, T4, catalog.find_gpu("H100")), top=2)
     assert [(fit.gpu.id, fit.num_gpus, fit.usd_per_hour) for fit in found] == [
@@ -132,7 +132,7 @@ def test_pruning_never_changes_the_best() -> None:
 
 
 def test_a_budget_leaves_out_what_costs_more() -> None:
-    offers = {A100.id: [offer(A100.id, 1, "2.00")], T4.id: [offer(T4.id, 1, "0.20", instance_type="per GPU")]}
+    offers = {A100.id: [offer(A100.id, 1, "2.00")], T4.id: [offer(T4.id, 1, "0.20", per_gpu=True)]}
     found = fitter(62 * GIB, offers, max_usd_per_hour=Decimal("1.70")).cheapest((A100, T4), top=5)
     assert [fit.gpu.id for fit in found] == [T4.id]
 
@@ -153,7 +153,7 @@ def test_a_rental_takes_machines_that_hold_all_gpus() -> None:
 
 
 def test_a_list_price_per_gpu_is_rented_so_many_times_within_one_machine() -> None:
-    offers = [offer("g", 1, "1.00", instance_type="per GPU")]
+    offers = [offer("g", 1, "1.00", per_gpu=True)]
     assert rent(offers, 4) == (4, 1, Decimal("4.00"))
     assert rent(offers, 16) is None
 

@@ -47,6 +47,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         ("usd_per_hour", "cheap", "expected an amount"),
         ("as_of", "yesterday", "YYYY-MM-DD"),
         ("spot", "maybe", "0 or 1"),
+        ("per_gpu", "yes", "0 or 1"),
         ("provider", "", "provider is empty"),
     ],
 )
@@ -55,7 +56,9 @@ def test_a_wrong_cell_is_named_with_its_line(tmp_path: Path, column: str, value:
     offers.write(path, [OFFER, OFFER])
     lines = path.read_text().splitlines()
     cells = dict(
-        zip(offers.COLUMNS, ["aws", "x", "l4", "1", "r", "1", "0", "2026-11-09", "", "s", "", ""], strict=True)
+        zip(
+            offers.COLUMNS, ["aws", "x", "l4", "1", "r", "1", "0", "0", "2026-11-09", "", "s", "", ""], strict=True
+        )
     )
     path.write_text("\n".join([*lines, ",".join((cells | {column: value}).values())]) + "\n")
     with pytest.raises(BrokenPriceFileError, match="line 4") as caught:

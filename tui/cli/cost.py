@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import click
@@ -18,6 +19,7 @@ from planner.economics.spot import SpotRisk
 from planner.errors import ExitCode, RequestError, UnsupportedError
 from planner.request import HardwareWish
 from planner.units import SECONDS_PER_HOUR, parse_count
+from tui.cli.shared.dataset import dataset_option, with_dataset
 from tui.cli.shared.options import FLOAT, USD, RequestCommand, request_options
 from tui.cli.shared.output import report_warnings
 from tui.render import costs
@@ -50,12 +52,14 @@ def _terms_options(command: Any) -> Any:
 @click.option("--hours", type=FLOAT, help="Hours of undisturbed work.")
 @click.option("--tokens-per-s", type=FLOAT, help="Speed of the whole job where no --model is named.")
 @_terms_options
+@dataset_option
 @click.option("--explain", is_flag=True, help="Every assumption with its source and doubt.")
 @click.option("--json", "as_json", is_flag=True, help="The answer as JSON.")
 @request_options
 def command(
     hours: float | None,
     tokens_per_s: float | None,
+    dataset: Path | None,
     explain: bool,
     as_json: bool,
     **values: Any,
@@ -64,6 +68,7 @@ def command(
 
     `plan cost --model llama-3.1-8b --method qlora --tokens 2.4M --epochs 3`, `plan cost --gpu h100 --hours 24`
     """
+    values = with_dataset(values, dataset)
     tokens: int | None = values.pop("tokens")
     typed: int | None = values.pop("epochs")
     epochs = 1 if typed is None else typed

@@ -12,6 +12,7 @@ import click
 from planner.checks import check_range
 from planner.errors import ExitCode, RequestError
 from planner.plan import Plan, plan_requests
+from tui.cli.shared.dataset import dataset_option, with_dataset
 from tui.cli.shared.options import INT, RequestCommand, Word, request_options
 from tui.cli.shared.output import report_warnings
 from tui.cli.shared.saved_request import reopened, request_file_option
@@ -27,6 +28,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 
 @click.command(cls=RequestCommand)
 @request_options
+@dataset_option
 @click.option("--tier", type=Word(("rule", "analytic", "trace")), default="analytic", help="How deep to go.")
 @click.option("--explain", is_flag=True, help="Every term with its formula, values and source.")
 @click.option("--top", type=INT, help="How many kinds of GPU to show.")
@@ -36,6 +38,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--json", "as_json", is_flag=True, help="The answer as JSON (docs/json-schema.md).")
 @click.option("--csv", "as_csv", is_flag=True, help="The GPUs as CSV.")
 def command(
+    dataset: Path | None,
     tier: str,
     explain: bool,
     top: int | None,
@@ -55,6 +58,7 @@ def command(
         raise RequestError(f"--report writes .html or .md, not {report.name!r}", hint="--report answer.html")
     if as_json and as_csv:
         raise RequestError("--json and --csv exclude each other", hint="leave one of them out")
+    values = with_dataset(values, dataset)
     asked = build(values) if saved is None else Asked(requests=reopened(saved, values))
     if save_to is not None:
         from planner.request_text import document

@@ -145,6 +145,7 @@ def _money(text: str) -> Decimal:
     "--num-gpus", type=click.IntRange(1, 100_000), default=1, show_default=True, help="GPUs of one instance."
 )
 @click.option("--usd-per-hour", type=_money, metavar="USD", help="For the whole instance.")
+@click.option("--per-gpu", is_flag=True, help="The price is of one GPU, rented as many at a time as wanted.")
 @click.option("--owned", is_flag=True, help="A machine of your own: 0 USD per hour unless you say otherwise.")
 @click.option("--name", "provider", required=True, help="What to call it: your cloud contract or your machine.")
 @click.option("--region", default="", help="Where it is.")
@@ -154,6 +155,7 @@ def add(
     gpu: str,
     num_gpus: int,
     usd_per_hour: Decimal | None,
+    per_gpu: bool,
     owned: bool,
     provider: str,
     region: str,
@@ -165,6 +167,8 @@ def add(
         raise RequestError("a price is missing", hint="--usd-per-hour 12.50, or --owned for a machine of yours")
     if usd_per_hour == 0 and not owned:
         raise RequestError("a contract for 0 USD is hard to believe", hint="--owned for a machine of yours")
+    if per_gpu and num_gpus != 1:
+        raise RequestError("--per-gpu quotes one GPU", hint="leave out --num-gpus")
     if not provider.strip():
         raise RequestError("the name is empty", hint="--name my-lab")
     match = catalog.match_gpu(gpu)
@@ -176,6 +180,7 @@ def add(
         region=region.strip(),
         usd_per_hour=usd_per_hour or Decimal(0),
         spot=spot,
+        per_gpu=per_gpu,
         as_of=date.today(),
         as_of_text=date.today().isoformat(),
         source="entered by the user",

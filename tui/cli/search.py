@@ -11,6 +11,7 @@ import click
 
 from planner.errors import EnvironmentProblemError, ExitCode, RequestError
 from planner.request import PlanRequest, ServingWorkload, TrainingWorkload
+from tui.cli.shared.dataset import dataset_option, with_dataset
 from tui.cli.shared.options import COUNT, FLOAT, INT, USD, RequestCommand, Word, request_options
 from tui.cli.shared.output import report_warnings
 
@@ -25,11 +26,7 @@ MAX_SHOWN = 1000
 )
 @click.option("--max-usd", type=USD, help="Budget of the whole job (needs --tokens).")
 @click.option("--max-hours", type=FLOAT, help="Longest the job may take (needs --tokens).")
-@click.option(
-    "--dataset",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="JSON lines to train on, instead of --tokens.",
-)
+@dataset_option
 @click.option("--providers", metavar="NAMES", help="Clouds to rent from, separated by commas.")
 @click.option("--min-context", type=COUNT, help="Least context of a request, or least sequence in training.")
 @click.option("--min-concurrency", type=INT, help="Least requests at once (serving).")
@@ -66,30 +63,12 @@ def command(
     from tui.request_builder import build_one
 
     check_range("top", top, 1, MAX_SHOWN)
-    request = _limited(_with_dataset(build_one(values), dataset), max_usd, max_hours, providers)
+    values = with_dataset(values, dataset)
+    request = _limited(build_one(values), max_usd, max_hours, providers)
     request = _at_least(request, min_context, min_concurrency)
     if solve is not None:
         return _solve(request, solve, top, as_json)
     return _search(request, values, ranked_by, top, as_json=as_json, as_csv=as_csv, parquet=parquet)
-
-
-def _with_dataset(request: PlanRequest, dataset: Path | None) -> PlanRequest:
-    """Tokens of the job from a dataset, counted without a tokenizer."""
-    from planner.dataset import BYTES_PER_TOKEN, read_dataset
-
-    if dataset is None:
-        return request
-    workload = request.workload
-    if not isinstance(workload, TrainingWorkload) or workload.num_tokens is not None:
-        raise RequestError("--dataset belongs to training, instead of --tokens", hint="leave one of them out")
-    found = read_dataset(dataset)
-    report_warnings(
-        [
-            f"{dataset.name}: {found.num_samples:,} samples, about {found.num_tokens:,} tokens an epoch"
-            f" ({BYTES_PER_TOKEN} bytes each, no tokenizer was asked)"
-        ]
-    )
-    return replace(request, workload=replace(workload, num_tokens=found.num_tokens))
 
 
 def _limited(

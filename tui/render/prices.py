@@ -76,6 +76,7 @@ def as_json(offer: Offer, today: date) -> dict[str, Any]:
     return {
         "provider": offer.provider,
         "instance_type": offer.instance_type,
+        "per_gpu": offer.per_gpu,
         "gpu": offer.gpu_id,
         "num_gpus": offer.num_gpus,
         "region": offer.region,
