@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import click
 import pytest
 from click.testing import CliRunner
@@ -9,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner import vocabulary
+from planner.changes import possible_steps, together
 from planner.errors import PlannerError, RequestError
-from planner.request import ServingWorkload, TrainingWorkload
+from planner.request import Parallelism, ServingWorkload, TrainingWorkload
 from tui.cli.shared.options import request_options
 from tui.command_line import command_line
 from tui.request_builder import Asked, build, build_one
@@ -163,3 +166,27 @@ def test_lengths_that_are_not_typed_stay_within_the_models_positions() -> None:
     short = ask("--model", "llama-70b", "--task", "serve", "--max-model-len", "1024").requests[0].workload
     assert isinstance(short, ServingWorkload)
     assert short.context_tokens == 1024
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "--method full --batch-size 8 --attention eager --gradient-checkpointing none --keep-outputs",
+        "--method lora --weight-dtype fp32 --optimizer adamw-fused --batch-size 2",
+        "--method qlora --weight-dtype nf4",
+        "--method full --dp-replicate 4",
+        "--method full --dp-shard 4 --zero-stage 2",
+        "--method full --dp-shard 4",
+        "--task serve --batch-size 8 --prompt-tokens 4096",
+        "--task serve --engine vllm --tp 2",
+    ],
+)
+def test_what_is_advised_is_typed_as_it_says(question: str) -> None:
+    base = ("--model", "llama-8b", *shlex.split(question))
+    request = build_one(parse(*base))
+    spread = request.parallelism or Parallelism()
+    steps = list(possible_steps(request.workload, spread))
+    assert steps
+    for step in steps:
+        typed = build_one(parse(*base, *shlex.split(step.option)))
+        assert (typed.workload, typed.parallelism or Parallelism()) == together(request.workload, spread, [step])

@@ -193,4 +193,4 @@ def test_serving_requests_have_their_own_changes() -> None:
     request = PlanRequest(model="Llama-3.2-1B", workload=ServingWorkload(concurrency=8, prompt_tokens=4096))
     options = [c.option for c in suggest(request, architecture, None, gib(4), None).changes]
     assert "--batch-size 4" in options
-    assert "--bits 4" in options
+    assert "--weight-dtype nf4" in options

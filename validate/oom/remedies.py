@@ -1,27 +1,24 @@
 """Changes to a request that would have fitted, each with the memory it is predicted to save.
 
-Changes come in the order of what they cost the user: first those that leave the result as it is, then those that
-change how it is trained, then those that ask less of the model.
+They are those of ``planner.changes`` that take no more GPUs, and what the message itself calls for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from hardware_db.gpu import Gpu
 from planner.calibration import Calibration
+from planner.changes import Price, Step, Workload, possible_steps, together
 from planner.checks import check_request
-from planner.dtypes import element_bytes, weight_format
+from planner.dtypes import element_bytes
 from planner.errors import PlannerError
 from planner.memory import engine
 from planner.model.architecture import ModelArchitecture
 from planner.quantity import Quantity
-from planner.request import Parallelism, PlanRequest, ServingWorkload, TrainingWorkload
+from planner.request import Parallelism, PlanRequest, TrainingWorkload
 from validate.oom.message import Cause, OutOfMemory
-
-Workload = TrainingWorkload | ServingWorkload
-_SMALLEST_CONTEXT = 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,61 +53,49 @@ def suggest(
     message: OutOfMemory | None = None,
 ) -> Remedies:
     """Predict every change that applies to ``request`` on a device of ``limit_bytes``."""
+    spread = request.parallelism or Parallelism()
 
-    def needed(workload: Workload) -> int:
-        asked = replace(request, workload=workload)
+    def predicted(workload: Workload, spread: Parallelism) -> int:
+        asked = replace(request, workload=workload, parallelism=request.parallelism and spread)
         check_request(asked, architecture)
-        estimate = engine.estimate(
-            architecture, workload, request.parallelism or Parallelism(), gpu, Quantity.DEVICE
-        )
+        estimate = engine.estimate(architecture, workload, spread, gpu, Quantity.DEVICE)
         return (calibration.apply(estimate, asked, gpu) if calibration else estimate).expected_bytes
 
-    before = needed(request.workload)
-    changes = list(_from_message(message))
-    combined = request.workload
-    names: list[str] = []
-    together: Change | None = None
-    for what, option, change in _changes(request.workload):
+    def needed(*steps: Step) -> int | None:
+        """Device memory after ``steps``; None where they exclude each other or cannot be meant."""
+        after = together(request.workload, spread, steps)
         try:
-            after = needed(change(request.workload))
+            return None if after is None else predicted(*after)
         except PlannerError:
+            return None
+
+    before = predicted(request.workload, spread)
+    changes = list(_from_message(message))
+    taken: list[Step] = []
+    joined: Change | None = None
+    for step in possible_steps(request.workload, spread):
+        after = None if step.price is Price.HARDWARE else needed(step)
+        if after is None or after >= before:
             continue
-        if after >= before:
-            continue
-        fits = after <= limit_bytes
-        changes.append(
-            Change(what=what, option=option, device_bytes=after, saving_bytes=before - after, fits=fits)
-        )
-        together = together or _joined(change, combined, names, option, needed, before, limit_bytes)
-        combined = change(combined)
-        names.append(option)
+        changes.append(_change(step.label, (step,), after, before, limit_bytes))
+        taken = [*(other for other in taken if other.sets.keys().isdisjoint(step.sets)), step]
+        all_after = needed(*taken)
+        if joined is None and len(taken) > 1 and all_after is not None and all_after <= limit_bytes:
+            joined = _change("together", taken, all_after, before, limit_bytes)
     changes += _evaluation(request.workload, architecture)
     if message is not None and message.phase == "eval":
         changes += _of_phase(message.phase)
     return Remedies(
         predicted_bytes=before, limit_bytes=limit_bytes, changes=tuple(changes),
-        together=None if any(change.fits for change in changes) else together,
+        together=None if any(change.fits for change in changes) else joined,
     )  # fmt: skip
 
 
-def _joined(
-    change: Callable[[Workload], Workload], combined: Workload, names: list[str], option: str,
-    needed: Callable[[Workload], int], before: int, limit_bytes: int,
-) -> Change | None:  # fmt: skip
-    """All changes up to this one at once, where that fits."""
-    try:
-        after = needed(change(combined))
-    except PlannerError:
-        return None
-    if after > limit_bytes or not names:
-        return None
+def _change(what: str, steps: Sequence[Step], after: int, before: int, limit_bytes: int) -> Change:
     return Change(
-        what="together",
-        option=" ".join((*names, option)),
-        device_bytes=after,
-        saving_bytes=before - after,
-        fits=True,
-    )
+        what=what, option=" ".join(step.option for step in steps), device_bytes=after,
+        saving_bytes=before - after, fits=after <= limit_bytes,
+    )  # fmt: skip
 
 
 def general(message: OutOfMemory) -> tuple[Change, ...]:
@@ -168,64 +153,6 @@ def _from_message(message: OutOfMemory | None) -> Iterator[Change]:
             option="nvidia-smi",
             saving_bytes=message.other_processes_bytes,
         )
-
-
-def _changes(workload: Workload) -> Iterator[tuple[str, str, Callable[[Workload], Workload]]]:
-    if isinstance(workload, ServingWorkload):
-        yield from _serving_changes(workload)
-        return
-    if workload.keep_outputs or workload.use_cache:
-        yield (
-            "let go of the outputs of the last step",
-            "--no-keep-outputs --no-use-cache",
-            _with(keep_outputs=False, use_cache=False),
-        )
-    if workload.attention == "eager":
-        yield "attention without score matrices", "--attention sdpa", _with(attention="sdpa")
-    if workload.gradient_checkpointing == "none":
-        yield "recompute activations", "--gradient-checkpointing", _with(gradient_checkpointing="full")
-    if workload.loss == "standard":
-        yield "the loss in chunks, without the whole logits", "--loss chunked", _with(loss="chunked")
-    if workload.batch_size > 1:
-        for batch_size in dict.fromkeys((workload.batch_size // 2, 1)):
-            steps = workload.gradient_accumulation_steps * -(-workload.batch_size // batch_size)
-            yield (
-                "a smaller micro-batch with accumulation",
-                f"--batch-size {batch_size} --gradient-accumulation-steps {steps}",
-                _with(batch_size=batch_size, gradient_accumulation_steps=steps),
-            )
-    if workload.optimizer in ("adamw", "adamw-forloop", "adamw-fused"):
-        yield "optimizer states in 8 bits", "--optimizer adamw-8bit", _with(optimizer="adamw-8bit")
-        yield (
-            "optimizer states in 8 bits, paged to the host",
-            "--optimizer paged-adamw-8bit",
-            _with(optimizer="paged-adamw-8bit"),
-        )
-    if workload.method == "full":
-        yield "train adapters alone", "--method lora", _with(method="lora")
-    if not weight_format(workload.weight_dtype).is_quantised:
-        yield "adapters on 4-bit weights", "--method qlora", _with(method="qlora", weight_dtype="nf4-dq")
-    if workload.seq_len > _SMALLEST_CONTEXT:
-        half = workload.seq_len // 2
-        yield "shorter samples", f"--seq-len {half}", _with(seq_len=half)
-
-
-def _serving_changes(workload: ServingWorkload) -> Iterator[tuple[str, str, Callable[[Workload], Workload]]]:
-    if workload.kv_cache_dtype not in ("fp8", "int8") and workload.engine != "transformers":
-        yield "the KV cache in 8 bits", "--kv-cache-dtype fp8", _with(kv_cache_dtype="fp8")
-    if workload.concurrency > 1:
-        half = workload.concurrency // 2
-        yield "fewer requests at once", f"--batch-size {half}", _with(concurrency=half)
-    if workload.prompt_tokens > _SMALLEST_CONTEXT:
-        half = workload.prompt_tokens // 2
-        yield "a shorter context", f"--seq-len {half + workload.output_tokens}", _with(prompt_tokens=half)
-    if not weight_format(workload.weight_dtype).is_quantised:
-        yield "weights in 8 bits", "--bits 8", _with(weight_dtype="int8")
-        yield "weights in 4 bits", "--bits 4", _with(weight_dtype="nf4")
-
-
-def _with(**fields: object) -> Callable[[Workload], Workload]:
-    return lambda workload: replace(workload, **fields)  # type: ignore[arg-type]
 
 
 def _evaluation(workload: Workload, architecture: ModelArchitecture) -> Iterator[Change]:
