@@ -15,6 +15,7 @@ from planner.plan import Plan, plan_requests
 from tui.cli.shared.dataset import dataset_option, with_dataset
 from tui.cli.shared.options import INT, RequestCommand, Word, request_options
 from tui.cli.shared.output import report_warnings
+from tui.cli.shared.report import check_report, report_option, write_report
 from tui.cli.shared.saved_request import reopened, request_file_option
 from tui.files import save
 from tui.request_builder import Asked, build
@@ -22,7 +23,6 @@ from tui.request_builder import Asked, build
 TOP_OF_OVERVIEW = 3
 TOP = 6
 MAX_SHOWN = 1000
-REPORT_SUFFIXES = (".html", ".md")
 FILE = click.Path(dir_okay=False, path_type=Path)
 
 
@@ -34,7 +34,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--top", type=INT, help="How many kinds of GPU to show.")
 @request_file_option
 @click.option("--save-request", "save_to", type=FILE, help="Keep the request in a file.")
-@click.option("--report", type=FILE, help="Also write a page to hand on: FILE.html or FILE.md.")
+@report_option
 @click.option("--json", "as_json", is_flag=True, help="The answer as JSON (docs/json-schema.md).")
 @click.option("--csv", "as_csv", is_flag=True, help="The GPUs as CSV.")
 def command(
@@ -54,8 +54,7 @@ def command(
     Without --task, and without an option that belongs to one, an overview: serving, LoRA or QLoRA, and full
     fine-tuning where the weights allow it.
     """
-    if report is not None and report.suffix not in REPORT_SUFFIXES:
-        raise RequestError(f"--report writes .html or .md, not {report.name!r}", hint="--report answer.html")
+    check_report(report)
     if as_json and as_csv:
         raise RequestError("--json and --csv exclude each other", hint="leave one of them out")
     values = with_dataset(values, dataset)
@@ -82,20 +81,13 @@ def command(
 
             plan = with_remedies(plan, savings=explain)
     if report is not None:
-        write_report(plan, report)
+        from datetime import date
+
+        from tui.render.report import report as report_of
+
+        write_report(report_of(plan, date.today()), report)
     _write(plan, explain=explain, as_json=as_json, as_csv=as_csv)
     return int(ExitCode.OK if plan.meets_the_wish else ExitCode.DOES_NOT_FIT)
-
-
-def write_report(plan: Plan, path: Path) -> None:
-    """A page with charts, assumptions, sources and dated prices."""
-    from datetime import date
-
-    from tui.render import report_html, report_markdown
-    from tui.render.report import report
-
-    render = report_html.render if path.suffix == ".html" else report_markdown.render
-    save(path, render(report(plan, date.today())))
 
 
 def _write(plan: Plan, *, explain: bool, as_json: bool, as_csv: bool) -> None:

@@ -14,6 +14,7 @@ from planner.request import PlanRequest, ServingWorkload, TrainingWorkload
 from tui.cli.shared.dataset import dataset_option, with_dataset
 from tui.cli.shared.options import COUNT, FLOAT, INT, USD, RequestCommand, Word, request_options
 from tui.cli.shared.output import report_warnings
+from tui.cli.shared.report import check_report, report_option, write_report
 
 TOP = 10
 MAX_SHOWN = 1000
@@ -34,6 +35,7 @@ MAX_SHOWN = 1000
     "--solve", type=Word(("batch-size", "seq-len", "lora-rank", "concurrency")), help="Largest value that fits."
 )
 @click.option("--top", type=INT, default=TOP, show_default=True, help="How many plans to show.")
+@report_option
 @click.option("--json", "as_json", is_flag=True, help="Plans, front and near misses as JSON.")
 @click.option("--csv", "as_csv", is_flag=True, help="The ranked plans as CSV.")
 @click.option(
@@ -49,6 +51,7 @@ def command(
     min_concurrency: int | None,
     solve: Any,
     top: int,
+    report: Path | None,
     as_json: bool,
     as_csv: bool,
     parquet: Path | None,
@@ -63,12 +66,13 @@ def command(
     from tui.request_builder import build_one
 
     check_range("top", top, 1, MAX_SHOWN)
+    check_report(report)
     values = with_dataset(values, dataset)
     request = _limited(build_one(values), max_usd, max_hours, providers)
     request = _at_least(request, min_context, min_concurrency)
     if solve is not None:
         return _solve(request, solve, top, as_json)
-    return _search(request, values, ranked_by, top, as_json=as_json, as_csv=as_csv, parquet=parquet)
+    return _search(request, values, ranked_by, top, as_json=as_json, as_csv=as_csv, parquet=parquet, report=report)
 
 
 def _limited(
@@ -120,7 +124,7 @@ def _axes(request: PlanRequest, values: dict[str, Any]) -> Any:
 
 def _search(
     request: PlanRequest, values: dict[str, Any], ranked_by: Any, top: int, *, as_json: bool, as_csv: bool,
-    parquet: Path | None,
+    parquet: Path | None, report: Path | None,
 ) -> int:  # fmt: skip
     from planner.search import search
     from tui.render import search as render
@@ -129,6 +133,12 @@ def _search(
     report_warnings(result.notes)
     if parquet is not None:
         _write_parquet(result, parquet)
+    if report is not None:
+        from datetime import date
+
+        from tui.render.search_report import search_report
+
+        write_report(search_report(result, date.today(), top), report)
     shown = result.limited(top)
     text = render.as_json(shown) if as_json else render.as_csv(shown) if as_csv else render.as_text(result, top)
     click.echo(text)

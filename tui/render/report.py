@@ -17,6 +17,7 @@ from planner.request import PlanRequest
 from planner.units import format_bytes, format_gb, format_gib
 from tui.command_line import command_text
 from tui.render import sheet, speed
+from tui.render.report_front import Front
 
 SIZE_COLUMNS = ("GPUs", "verdict", "each needs (low to high)", "of", "free")
 RENTAL_COLUMNS = ("USD/h", "rented from", "price of", "source")
@@ -41,6 +42,8 @@ class Section:
     fits: tuple[Fit, ...]
     estimate: Estimate | None
     tables: tuple[Table, ...]
+    front: Front | None = None
+    """Plans of a search by cost and time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,12 +56,17 @@ class Report:
 
 def report(plan: Plan, today: date) -> Report:
     """The report of a plan, made on ``today``."""
-    made = f"Made on {today.isoformat()} with gpu-planner {_version()}. Memory is per GPU unless it says in all."
+    made = made_on(today)
     blocks = sheet.blocks(plan)
     sections = tuple(
         _section(plan, request, block.facts) for request, block in zip(plan.requests, blocks, strict=False)
     )
     return Report(title=sheet.title(plan), made=made, sections=sections, notes=plan.warnings)
+
+
+def made_on(today: date) -> str:
+    """When and with what a report was made."""
+    return f"Made on {today.isoformat()} with gpu-planner {_version()}. Memory is per GPU unless it says in all."
 
 
 def _version() -> str:

@@ -35,7 +35,7 @@ def phases_chart(estimate: Estimate) -> str:
     parts = []
     for row, (name, sizes) in enumerate(by_phase):
         top = row * ROW_HEIGHT
-        parts.append(_text(LABEL_WIDTH - 8, top + 18, name, anchor="end"))
+        parts.append(text(LABEL_WIDTH - 8, top + 18, name, anchor="end"))
         left = float(LABEL_WIDTH)
         for kind, size_bytes in sizes.items():
             width = size_bytes * scale
@@ -44,14 +44,14 @@ def phases_chart(estimate: Estimate) -> str:
                 f"<title>{escape(kind)}: {format_bytes(size_bytes)}</title></rect>"
             )
             left += width
-        parts.append(_text(left + 6, top + 18, format_gib(sum(sizes.values()))))
+        parts.append(text(left + 6, top + 18, format_gib(sum(sizes.values()))))
     legend_top = len(by_phase) * ROW_HEIGHT + 8
     for index, kind in enumerate(kinds):
         x, y = LABEL_WIDTH + index % 4 * 175, legend_top + index // 4 * LEGEND_HEIGHT
         parts.append(f'<rect x="{x}" y="{y}" width="12" height="12" fill="{colours[kind]}"/>')
-        parts.append(_text(x + 18, y + 11, kind))
+        parts.append(text(x + 18, y + 11, kind))
     height = legend_top + (len(kinds) + 3) // 4 * LEGEND_HEIGHT
-    return _svg(height, "Memory by phase", parts)
+    return svg(height, "Memory by phase", parts)
 
 
 def _by_kind(terms: Sequence[MemoryTerm], estimate: Estimate) -> dict[str, int]:
@@ -76,10 +76,10 @@ def prices_chart(fits: Sequence[Fit]) -> str:
     parts = [
         f'<line x1="{LABEL_WIDTH}" y1="{FLOOR}" x2="{right}" y2="{FLOOR}" stroke="currentColor"/>',
         f'<line x1="{LABEL_WIDTH}" y1="20" x2="{LABEL_WIDTH}" y2="{FLOOR}" stroke="currentColor"/>',
-        _text(LABEL_WIDTH, FLOOR + 20, "0"),
-        _text(right, FLOOR + 20, f"{dearest:,.2f} USD/h", anchor="end"),
-        _text(LABEL_WIDTH - 8, FLOOR, "0% free", anchor="end"),
-        _text(LABEL_WIDTH - 8, 32, "100% free", anchor="end"),
+        text(LABEL_WIDTH, FLOOR + 20, "0"),
+        text(right, FLOOR + 20, f"{dearest:,.2f} USD/h", anchor="end"),
+        text(LABEL_WIDTH - 8, FLOOR, "0% free", anchor="end"),
+        text(LABEL_WIDTH - 8, 32, "100% free", anchor="end"),
     ]
     for number, (price, free, fit) in enumerate(points, 1):
         x = LABEL_WIDTH + price / dearest * (right - LABEL_WIDTH - 20)
@@ -87,16 +87,18 @@ def prices_chart(fits: Sequence[Fit]) -> str:
         best = not any(other < price and more >= free for other, more, _ in points)
         ring = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="8" fill="none" stroke="{COLOURS[2]}" stroke-width="2"/>'
         parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{COLOURS[0]}"/>' + (ring if best else ""))
-        parts.append(_text(x + 9, y - 6 + number % 2 * 18, str(number), size=11))
+        parts.append(text(x + 9, y - 6 + number % 2 * 18, str(number), size=11))
         name = f"{number}: {fit.num_gpus} x {fit.gpu.name}, {fit.verdict.replace('_', ' ')}"
-        parts.append(_text(right + 16, 28 + (number - 1) * KEY_HEIGHT, name, size=11))
+        parts.append(text(right + 16, 28 + (number - 1) * KEY_HEIGHT, name, size=11))
     height = max(FLOOR + 30, 28 + len(points) * KEY_HEIGHT)
-    return _svg(height, "Price against free memory", parts)
+    return svg(height, "Price against free memory", parts)
 
 
-def _text(x: float, y: float, text: str, *, anchor: str = "start", size: int = 13) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{size}">{escape(text)}</text>'
+def text(x: float, y: float, words: str, *, anchor: str = "start", size: int = 13) -> str:
+    """Words at a place."""
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{size}">{escape(words)}</text>'
 
 
-def _svg(height: int, label: str, parts: Sequence[str]) -> str:
+def svg(height: int, label: str, parts: Sequence[str]) -> str:
+    """A drawing of the page's width."""
     return "\n".join((_FRAME.format(width=WIDTH, height=height, label=label), *parts, "</svg>"))

@@ -7,6 +7,7 @@ from html import escape
 from planner.citation import Citation
 from tui.render.report import Cell, Report, Section, Table
 from tui.render.report_chart import phases_chart, prices_chart
+from tui.render.report_front import front_chart
 
 _STYLE = """
 :root { color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif; }
@@ -38,6 +39,9 @@ def _section(section: Section) -> str:
     parts = [f"<h2>{escape(section.title)}</h2>", f"<p><code>{escape(section.command)}</code></p>", "<dl>"]
     parts += [f"<dt>{escape(label)}</dt><dd>{escape(text)}</dd>" for label, text in section.facts]
     parts.append("</dl>")
+    if section.front is not None:
+        parts += ["<h3>Cost against time; on the line: nothing is both cheaper and faster</h3>"]
+        parts += [front_chart(section.front)]
     if section.estimate is not None:
         parts += ["<h3>Memory by phase</h3>", phases_chart(section.estimate)]
     if chart := prices_chart(section.fits):

@@ -30,7 +30,7 @@ def as_text(result: SearchResult, top: int) -> str:
     for miss in result.near_misses:
         candidate = miss.candidate
         lines += ["", f"nearest miss by {miss.kind}: {candidate.num_gpus} x {candidate.gpu.name}: {miss.reason}"]
-        lines += [f"  {_choices(candidate)}"]
+        lines += [f"  {choices(candidate)}"]
     return "\n".join(lines)
 
 
@@ -62,7 +62,7 @@ def _table(candidates: tuple[Candidate, ...] | list[Candidate], result: SearchRe
                 _hours(candidate.hours) if candidate.hours is not None else _usd(candidate.usd_per_million_tokens),
                 _usd(candidate.usd),
                 f"{offer.provider} {dated}{stale}" if offer else "no price",
-                _choices(candidate),
+                choices(candidate),
             )
         )
     return [f"  {line}" for line in columns(rows, right=_NUMBERS)]
@@ -76,7 +76,8 @@ def _usd(amount: Any) -> str:
     return "-" if amount is None else f"{amount:,.2f}"
 
 
-def _choices(candidate: Candidate) -> str:
+def choices(candidate: Candidate) -> str:
+    """The spread and settings of a plan in words."""
     workload, spread = candidate.workload, candidate.parallelism
     degrees = {
         "ddp": spread.dp_replicate, "fsdp" if spread.zero_stage == 3 else "zero2": spread.dp_shard,
