@@ -153,6 +153,12 @@ def check_training(workload: TrainingWorkload) -> None:
     ):
         check_choice(name, value, choices)
     _check_fraction("dropout", workload.adapter.dropout, low_open=False, high_open=True)
+    share = workload.vllm_gpu_memory_utilization
+    _check_fraction("vllm_gpu_memory_utilization", share, low_open=True, high_open=False)
+    if workload.use_vllm and workload.objective != "grpo":
+        raise RequestError(
+            f"vLLM generates completions for grpo, not for {workload.objective}", hint="use --objective grpo"
+        )
     targets = workload.adapter.target_modules
     if not isinstance(targets, str) and not all(target.strip() for target in targets):
         raise RequestError("a LoRA target is empty", hint="name modules, such as q_proj,v_proj, or all-linear")

@@ -90,6 +90,12 @@ class TrainingWorkload:
     """GRPO completions per prompt."""
     completion_len: int = 256
     """Tokens generated per completion in RL objectives."""
+    use_vllm: bool = False
+    """GRPO generates with vLLM in the training process (TRL's ``vllm_mode="colocate"``)."""
+    vllm_gpu_memory_utilization: float | None = None
+    """Share of the card that engine is started with; None: TRL's 0.3."""
+    vllm_enable_sleep_mode: bool = False
+    """Whether that engine gives its memory back while the model trains."""
     evaluation: EvaluationSpec | None = None
     framework: str = "transformers"
     framework_version: str | None = None

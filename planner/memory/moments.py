@@ -12,6 +12,7 @@ from planner.memory.blocks.operators import AUTOGRAD
 from planner.memory.blocks.setting import Setting
 from planner.memory.blocks.sources import part_source
 from planner.memory.breakdown import MemoryTerm
+from planner.memory.colocated import beside_training
 from planner.memory.frameworks import FrameworkTraits
 from planner.memory.ops import Int, maximum, minimum, where
 from planner.memory.passes import evaluation_terms, forward_only_bytes, generation_terms
@@ -39,6 +40,8 @@ class Moments:
     gradient_element: int
     setting: Setting
     rule: Objective
+    engine: tuple[MemoryTerm, ...] = ()
+    """A generation engine in the same process; empty where the trained model itself generates."""
 
     def phases(self) -> dict[str, list[MemoryTerm]]:
         """Live terms of each moment."""
@@ -48,7 +51,10 @@ class Moments:
                 "load": list(self.held.loaded),
                 "forward": [*static, _working("forward temporaries", self._inference_bytes()), *self._gathered(2)],
             }
-        return self._step_phases(static) | self._other_phases(static)
+        phases = self._step_phases(static) | self._other_phases(static)
+        if not self.engine:
+            return phases
+        return beside_training(phases, self.engine, sleeps=self.workload.vllm_enable_sleep_mode)
 
     def _step_phases(self, static: list[MemoryTerm]) -> dict[str, list[MemoryTerm]]:
         """Moments of one optimizer step."""
@@ -94,7 +100,9 @@ class Moments:
     def _other_phases(self, static: list[MemoryTerm]) -> dict[str, list[MemoryTerm]]:
         """Passes without gradients inside the process: rollouts and evaluation. Never summed with the step."""
         phases: dict[str, list[MemoryTerm]] = {}
-        if self.rule.rollouts:
+        if self.engine:
+            phases["rollout"] = [*static, *self._gathered(2)]
+        elif self.rule.rollouts:
             work = self.workload
             prompt = maximum(work.seq_len - work.completion_len, 1)
             phases["rollout"] = [

@@ -23,7 +23,8 @@ from planner.memory.terms.optimizer import (
     optimizer_rule,
     optimizer_state_term,
 )
-from planner.memory.terms.weights import QUANTISATION_STATE, WeightSpread, weight_terms
+from planner.memory.terms.stored import WeightSpread
+from planner.memory.terms.weights import QUANTISATION_STATE, weight_terms
 from planner.memory.versions import before_dynamic_uploads, separates_experts
 from planner.model.architecture import ModelArchitecture
 from planner.request import TrainingWorkload

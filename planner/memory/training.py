@@ -9,10 +9,11 @@ from planner.dtypes import ELEMENT_BYTES, weight_format
 from planner.errors import UnsupportedError
 from planner.memory.blocks.litgpt import litgpt_view
 from planner.memory.breakdown import MemoryBreakdown, MemoryTerm, PhaseBreakdown
+from planner.memory.colocated import colocated_terms
 from planner.memory.frameworks import framework_traits
 from planner.memory.moments import Moments
 from planner.memory.ops import Int
-from planner.memory.resident import Resident, resident
+from planner.memory.resident import resident
 from planner.memory.runtime import context_terms, slack_term
 from planner.memory.settings import build_setting
 from planner.memory.sharding import shares, units
@@ -65,11 +66,12 @@ def training_breakdown(
         gradient_element=ELEMENT_BYTES[setting.stream_dtype],
         setting=setting,
         rule=rule,
+        engine=colocated_terms(architecture, workload, gpu) if workload.use_vllm and rule.rollouts else (),
     )  # fmt: skip
     context = context_terms(gpu, num_gpus=parallelism.num_gpus)
     return MemoryBreakdown(
         phases=tuple(
-            _phase(name, terms, job.held, context, stranded_bytes=job.slack().get(name, 0))
+            _phase(name, terms, job, context, stranded_bytes=job.slack().get(name, 0))
             for name, terms in job.phases().items()
         )
     )
@@ -85,12 +87,12 @@ def _with_value_model(parts: Trained, rule: Objective) -> Trained:
 def _phase(
     name: str,
     terms: list[MemoryTerm],
-    held: Resident,
+    job: Moments,
     context: tuple[MemoryTerm, ...],
     *,
     stranded_bytes: Int,
 ) -> PhaseBreakdown:
-    fixed_ids = {id(term) for term in (*held.loaded, *held.trained)}
+    fixed_ids = {id(term) for term in (*job.held.loaded, *job.held.trained, *job.engine)}
     fixed: Int = sum((term.size_bytes for term in terms if id(term) in fixed_ids), start=0)
     moving: Int = sum((term.size_bytes for term in terms if id(term) not in fixed_ids), start=0)
     live = tuple(term for term in terms if not (isinstance(term.size_bytes, int) and term.size_bytes == 0))

@@ -52,6 +52,7 @@ TRAINING = values(
     attention=one_of(vocabulary.ATTENTION), loss=one_of(vocabulary.LOSSES),
     objective=one_of(vocabulary.OBJECTIVES), optimizer=one_of(vocabulary.OPTIMIZERS),
     adapter=values(AdapterSpec, dtype=TRAINABLE), evaluation=st.none() | values(EvaluationSpec),
+    use_vllm=st.just(False),
 ).filter(lambda workload: workload.num_epochs == 1 or workload.num_tokens is not None)  # fmt: skip
 SERVING = values(
     ServingWorkload,

@@ -171,3 +171,37 @@ def test_allocated_counts_less_than_the_device() -> None:
     llama = model("meta-llama/Llama-2-7b-hf")
     sizes = [estimate(llama, CHAT, ONE, None, quantity).expected_bytes for quantity in Quantity]
     assert sizes == sorted(sizes)
+
+
+@pytest.mark.parametrize(
+    ("engine", "model_name", "kind"),
+    [
+        ("vllm", "google-t5/t5-3b", "encoder-decoder"),
+        ("sglang", "facebook/bart-large", "encoder-decoder"),
+        ("litgpt", "google-bert/bert-base-uncased", "encoder"),
+        ("litgpt", "Qwen/Qwen3.5-27B", "recurrent"),
+    ],
+)
+def test_models_an_engine_has_not_are_refused_by_kind(engine: str, model_name: str, kind: str) -> None:
+    with pytest.raises(UnsupportedError, match=f"{engine} does not serve {kind} models"):
+        serving_breakdown(model(model_name), replace(CHAT, engine=engine), ONE, None)
+
+
+def test_vllm_served_bart_until_it_gave_up_encoders() -> None:
+    bart = model("facebook/bart-large")
+    serving_breakdown(bart, replace(CHAT, engine="vllm", engine_version="0.8.5"), ONE, None)
+    with pytest.raises(UnsupportedError, match="encoder-decoder"):
+        serving_breakdown(bart, replace(CHAT, engine="vllm", engine_version="0.11.0"), ONE, None)
+
+
+def test_vision_towers_are_cut_where_the_engine_cuts_them() -> None:
+    qwen = model("Qwen/Qwen2.5-VL-3B-Instruct")
+
+    def weights(engine: str, tp: int, weight_dtype: str = "bf16") -> int:
+        workload = replace(CHAT, engine=engine, weight_dtype=weight_dtype)
+        terms = serving_breakdown(qwen, workload, Parallelism(tp=tp), None).phases[0].terms
+        return sum(each.size_bytes for each in terms if each.kind == "weights")
+
+    kept = weights("transformers", 2) - weights("vllm", 2)
+    assert kept == pytest.approx(qwen.vision_params, rel=0.02)
+    assert weights("llama.cpp", 1, "gguf-f16") == pytest.approx(2 * qwen.params_total, rel=0.02)

@@ -9,7 +9,8 @@ import pytest
 
 from planner.dtypes import weight_format
 from planner.errors import RequestError
-from planner.memory.terms.weights import WeightSpread, stored_on_rank
+from planner.memory.terms.stored import WeightSpread
+from planner.memory.terms.weights import stored_on_rank
 from planner.model.architecture import ModelArchitecture
 from planner.model.registry import resolve
 from planner.model.unquantised import keeping

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from planner.citation import Citation
 from planner.dtypes import weight_format
 from planner.errors import UnsupportedError
 from planner.memory.terms.kv_cache import CachePolicy
-from planner.memory.terms.weights import WeightSpread
-from planner.model.architecture import ModelArchitecture
+from planner.memory.terms.stored import WeightSpread
+from planner.model.architecture import ModelArchitecture, RecurrentMixer
 from planner.request import Parallelism, ServingWorkload
 
 _GITHUB = "https://github.com"
@@ -106,11 +106,35 @@ def require_format(engine: str, weight_dtype: str) -> None:
     raise UnsupportedError(f"{engine} does not serve {fmt.name} weights", hint=hint)
 
 
+_DECODERS_ONLY = ("litgpt", "autoawq", "vllm", "sglang")
+"""Engines without models that read with an encoder and write with a decoder, Whisper aside."""
+_NO_ENCODERS = ("litgpt", "autoawq")
+"""Engines that only generate, and know no recurrent layers."""
+_VLLM_BART_UNTIL = (0, 11)
+"""vLLM served BART before it gave up encoder-decoder models: https://github.com/vllm-project/vllm/pull/24907."""
+
+
+def require_model(architecture: ModelArchitecture, workload: ServingWorkload) -> None:
+    """Refuse a kind of model an engine has no implementation of."""
+    engine = workload.engine
+    recurrent = any(isinstance(group.mixer, RecurrentMixer) for group in architecture.groups)
+    kind = "recurrent" if recurrent else architecture.kind
+    refused = engine in _NO_ENCODERS and kind in ("encoder", "recurrent")
+    if engine in _DECODERS_ONLY and kind == "encoder-decoder":
+        bart = engine == "vllm" and architecture.model_type in ("bart", "mbart")
+        refused = not (bart and _before(version_of(workload.engine_version), *_VLLM_BART_UNTIL))
+    if refused:
+        raise UnsupportedError(
+            f"{engine} does not serve {kind} models such as {architecture.name}", hint="use --engine transformers"
+        )
+
+
 def engine_rules(
     architecture: ModelArchitecture, workload: ServingWorkload, parallelism: Parallelism
 ) -> EngineRules:
     """The rules of ``workload.engine``; raises UnsupportedError for an engine that is not known."""
     require_format(workload.engine, workload.weight_dtype)
+    require_model(architecture, workload)
     version = version_of(workload.engine_version)
     dtype, tp, pp = workload.kv_cache_dtype, parallelism.tp, parallelism.pp
     spread = WeightSpread(tp=tp, pp=pp, ep=parallelism.ep)
@@ -160,7 +184,7 @@ def engine_rules(
             name=workload.engine,
             source=VLLM if workload.engine == "vllm" else SGLANG,
             cache=CachePolicy(dtype=dtype, block_tokens=block, windowed=windowed, tp=tp, pp=pp),
-            weights=spread,
+            weights=replace(spread, shards_vision=True),
         )
     if workload.engine == "llama.cpp":
         ubatch = workload.max_num_batched_tokens

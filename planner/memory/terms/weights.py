@@ -13,6 +13,7 @@ from planner.citation import Citation
 from planner.dtypes import WeightFormat, element_bytes, weight_format
 from planner.memory.breakdown import MemoryTerm
 from planner.memory.ops import Int, ceil_div, maximum, minimum
+from planner.memory.terms.stored import StoredWeights, WeightSpread
 from planner.model.architecture import (
     GroupedQueryAttention,
     LatentAttention,
@@ -30,62 +31,6 @@ QUANTISATION_STATE = "quantisation state"
 _KV_NAMES = frozenset({"k_proj", "v_proj", "key", "value"})
 _FUSED_QKV_NAMES = frozenset({"qkv_proj", "query_key_value", "c_attn", "Wqkv", "W_pack"})
 _REPLICATED_NAMES = frozenset({"q_a_proj", "kv_a_proj_with_mqa", "wq_a", "wkv_a"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredWeights:
-    """Bytes of a set of weights: packed matrices, their quantisation state, and what stays in a plain dtype."""
-
-    packed_bytes: Int = 0
-    state_bytes: Int = 0
-    plain_bytes: Int = 0
-
-    def __add__(self, other: StoredWeights) -> StoredWeights:
-        return StoredWeights(
-            packed_bytes=self.packed_bytes + other.packed_bytes,
-            state_bytes=self.state_bytes + other.state_bytes,
-            plain_bytes=self.plain_bytes + other.plain_bytes,
-        )
-
-    def times(self, count: Int) -> StoredWeights:
-        """The same weights ``count`` times over."""
-        return StoredWeights(
-            packed_bytes=self.packed_bytes * count,
-            state_bytes=self.state_bytes * count,
-            plain_bytes=self.plain_bytes * count,
-        )
-
-    def over(self, ranks: Int) -> StoredWeights:
-        """The largest share when split over ``ranks``."""
-        return StoredWeights(
-            packed_bytes=ceil_div(self.packed_bytes, ranks),
-            state_bytes=ceil_div(self.state_bytes, ranks),
-            plain_bytes=ceil_div(self.plain_bytes, ranks),
-        )
-
-    @property
-    def total_bytes(self) -> Int:
-        return self.packed_bytes + self.state_bytes + self.plain_bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WeightSpread:
-    """How weights are spread over ranks. Embeddings and head follow ``tp`` unless an engine keeps them whole."""
-
-    tp: Int = 1
-    pp: Int = 1
-    ep: Int = 1
-    shards_embeddings: bool = True
-    embeddings_with_head: bool = False
-    """True where one stage holds both the embedding and the head (litgpt, or pp = 1)."""
-    unties_head: bool = False
-    """True where the head is a copy of its own even if the config ties it (litgpt)."""
-    quantises_head: bool = False
-    """True where bitsandbytes packs the head too (litgpt replaces every ``nn.Linear``)."""
-    packs_experts: bool = False
-    """True where experts are ``nn.Linear`` modules of their own, which bitsandbytes packs (transformers < 5)."""
-    host_embedding: bool = False
-    """True where the token embedding stays in host memory (llama.cpp)."""
 
 
 def weight_terms(
@@ -148,9 +93,17 @@ def stored_on_rank(
     together = spread.embeddings_with_head or (isinstance(spread.pp, int) and spread.pp == 1)
     ways = spread.tp if spread.shards_embeddings else 1
     ends = embedding.over(ways) + head.over(ways) if together else larger.over(ways)
-    plain = element_bytes(plain_dtype(fmt, compute_dtype))
-    rest = StoredWeights(plain_bytes=(architecture.other_params + architecture.vision_params) * plain)
-    return total + ends + rest
+    rest = StoredWeights(plain_bytes=architecture.other_params * element_bytes(plain_dtype(fmt, compute_dtype)))
+    return total + ends + rest + _vision_weights(architecture, fmt, compute_dtype, spread)
+
+
+def _vision_weights(
+    architecture: ModelArchitecture, fmt: WeightFormat, compute_dtype: str, spread: WeightSpread
+) -> StoredWeights:
+    """The vision tower, which no format packs; llama.cpp reads it from a file of its own, in 16 bits."""
+    dtype = "fp16" if fmt.scheme == "gguf" else plain_dtype(fmt, compute_dtype)
+    tower = StoredWeights(plain_bytes=architecture.vision_params * element_bytes(dtype))
+    return tower.over(spread.tp) if spread.shards_vision else tower
 
 
 def plain_dtype(fmt: WeightFormat, compute_dtype: str) -> str:
