@@ -1,0 +1,1 @@
+"""The full-screen app: a job, every GPU, and what fills the selected one."""

@@ -1,0 +1,1 @@
+"""One screen per question a person asks beside the table."""

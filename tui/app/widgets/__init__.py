@@ -1,0 +1,1 @@
+"""Parts of the screens: table, knobs, bars, lines to type in."""
