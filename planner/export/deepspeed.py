@@ -7,6 +7,7 @@ from typing import Any
 
 from planner.errors import UnsupportedError
 from planner.export.chosen import Chosen
+from planner.request import Parallelism, TrainingWorkload
 from planner.request_text import JSON_KEY, row
 
 FILE = "ds_config.json"
@@ -19,7 +20,11 @@ def files(chosen: Chosen) -> dict[str, str]:
 
 def document(chosen: Chosen) -> dict[str, Any]:
     """The configuration as plain values; the request rides along under a key DeepSpeed ignores."""
-    workload, spread = chosen.training, chosen.parallelism
+    return configuration(chosen.training, chosen.parallelism) | {JSON_KEY: row(chosen.request, brief=True)}
+
+
+def configuration(workload: TrainingWorkload, spread: Parallelism) -> dict[str, Any]:
+    """What DeepSpeed reads: the ZeRO stage, offload, precision and batch of a workload spread so."""
     if spread.tp > 1 or spread.pp > 1 or spread.cp > 1:
         raise UnsupportedError(
             "DeepSpeed configurations are written for ZeRO plans", hint="leave --tp and --pp at 1"
@@ -44,5 +49,4 @@ def document(chosen: Chosen) -> dict[str, Any]:
         "bf16": {"enabled": workload.compute_dtype == "bf16"},
         "fp16": {"enabled": workload.compute_dtype == "fp16"},
         "zero_optimization": zero,
-        JSON_KEY: row(chosen.request, brief=True),
     }

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import os
 import signal
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-from planner.errors import UnsupportedError
-from planner.request import AdapterSpec, EvaluationSpec, Parallelism, ServingWorkload, TrainingWorkload
-from planner.units import MIB
+from planner.errors import EnvironmentProblemError, PlannerError, UnsupportedError
+from planner.request import (
+    AdapterSpec,
+    EvaluationSpec,
+    Parallelism,
+    PlanRequest,
+    ServingWorkload,
+    TrainingWorkload,
+)
+from planner.units import GIB, MIB
 from validate.measure.protocol import run
 from validate.measure.spec import RunResult, RunSpec
+from validate.trace.job import TraceJob
+from validate.trace.replay import replay
+from validate.trace.run import run_in_subprocess
 
 TINY = {
     "model_type": "llama", "vocab_size": 1024, "hidden_size": 64, "num_hidden_layers": 2, "intermediate_size": 128,
@@ -64,13 +75,49 @@ def test_generation_is_told_apart_into_prefill_and_decode() -> None:
     assert [reading.phase for reading in result.phases] == ["load", "prefill", "decode"]
 
 
-def test_two_ranks_under_accelerate_report_their_shares() -> None:
-    sharded = spec(
-        TrainingWorkload(method="full", seq_len=32), runner="accelerate", parallelism=Parallelism(dp_shard=2)
-    )
-    result = run(sharded)
+@pytest.mark.parametrize(
+    "parallelism", [Parallelism(dp_shard=2), Parallelism(dp_replicate=2)], ids=["FSDP2", "DDP"]
+)
+def test_two_ranks_take_what_a_trace_of_one_says(parallelism: Parallelism) -> None:
+    workload = TrainingWorkload(method="full", seq_len=32, gradient_accumulation_steps=2)
+    result = run(spec(workload, runner="accelerate", parallelism=parallelism))
     assert result.outcome == "ok", result.detail
-    assert len([reading for reading in result.phases if reading.phase == "load"]) == 2
+    loads = [reading for reading in result.phases if reading.phase == "load"]
+    assert len(loads) == 2
+    assert {reading.allocated_end_bytes for reading in loads} == {loads[0].allocated_end_bytes}
+    assert result.facts is not None
+    held = 2 * result.facts.params_total // parallelism.dp_shard
+    buckets = held if parallelism.dp_replicate > 1 else 0
+    assert loads[0].allocated_end_bytes == pytest.approx(held + buckets, rel=0.03)
+    job = TraceJob(
+        request=PlanRequest(model="tiny", workload=workload, parallelism=parallelism), config=TINY,
+        compute_capability=None, seq_lens=(32, 32), device="cpu",
+    )  # fmt: skip
+    log = run_in_subprocess(job, timeout_s=200, memory_bytes=6 * GIB)
+    assert result.peak("allocated") == pytest.approx(replay(log).peak_allocated_bytes, rel=0.03)
+
+
+def test_what_is_not_run_over_several_gpus_is_refused_by_name() -> None:
+    for workload, parallelism, named in (
+        (TrainingWorkload(seq_len=32), Parallelism(tp=2), "tensor parallelism"),
+        (TrainingWorkload(seq_len=32), Parallelism(dp_shard=2, zero_stage=1), "ZeRO stage 1"),
+        (ServingWorkload(), Parallelism(tp=2), "serving over several"),
+    ):
+        with pytest.raises(UnsupportedError, match=named):
+            run(spec(workload, runner="accelerate", parallelism=parallelism))
+    with pytest.raises(UnsupportedError, match="trainer runner over several"):
+        run(spec(runner="trainer", parallelism=Parallelism(dp_replicate=2)))
+
+
+def test_deepspeed_is_refused_by_the_name_of_its_package() -> None:
+    zero = spec(
+        TrainingWorkload(seq_len=32, framework="deepspeed"), runner="accelerate",
+        parallelism=Parallelism(dp_shard=2, zero_stage=1),
+    )  # fmt: skip
+    with pytest.raises(PlannerError, match="DeepSpeed") as refused:
+        run(zero)
+    installed = find_spec("deepspeed") is not None
+    assert refused.type is (UnsupportedError if installed else EnvironmentProblemError)
 
 
 def test_running_out_of_memory_is_a_result_with_its_message_and_phases() -> None:

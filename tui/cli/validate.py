@@ -139,11 +139,12 @@ def _spec(values: dict[str, Any], campaign: Campaign) -> tuple[RunSpec, Any]:
         raise RequestError("a size alone cannot be run", hint="name a model, or give a directory with config.json")
     report_warnings(resolved.notes)
     report_warnings(check_request(request, resolved.architecture) or ())
-    checkpoint = values["checkpoint"]
+    checkpoint, spread = values["checkpoint"], request.parallelism or Parallelism()
     spec = RunSpec(
         model=request.model, config=resolved.config, checkpoint=None if checkpoint is None else str(checkpoint),
         head=head_of(resolved.architecture, request.workload), workload=request.workload,
-        parallelism=request.parallelism or Parallelism(), device=campaign.device, runner=values["runner"],
+        parallelism=spread, device=campaign.device,
+        runner="accelerate" if spread.num_gpus > 1 and values["runner"] == "loop" else values["runner"],
         steps=steps, memory_limit_bytes=_limit(values),
         snapshot=None if values["snapshot"] is None else str(values["snapshot"].absolute()),
     )  # fmt: skip

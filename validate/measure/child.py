@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,7 @@ def _run(spec: RunSpec, report: Report) -> None:
     from validate.measure.meter import make_meter
     from validate.measure.model import build
     from validate.measure.serving import serve
+    from validate.measure.several import leave, placed, starts_on_host
     from validate.measure.training import train
 
     torch.manual_seed(0)
@@ -88,13 +90,15 @@ def _run(spec: RunSpec, report: Report) -> None:
             torch.cuda.memory._record_memory_history(context=None, max_entries=1_000_000)
     _limit(spec)
     report.event("software", **_software())
+    host = build(replace(spec, device="cpu")) if starts_on_host(spec) else None
     with meter.watching():
         report.event("progress", text="building the model")
         with meter.phase("load"):
-            model = build(spec)
+            model = placed(spec, build(spec) if host is None else host)
         meter.settle()
         report.event("progress", text="running")
         facts = (train if spec.task == "train" else serve)(spec, model, meter, report.readings)
+    leave(spec)
     if spec.snapshot and spec.device == "cuda":
         _keep_snapshot(Path(spec.snapshot))
     from dataclasses import asdict

@@ -48,7 +48,7 @@ def run(
 
     Raises UnsupportedError for what the measuring code does not know, KeyboardInterrupt after stopping the child.
     """
-    refuse_unmeasured(spec.workload)
+    refuse_unmeasured(spec)
     with tempfile.TemporaryDirectory(prefix="plan-validate-") as folder:
         spec_path, report_path, errors = Path(folder, "spec.json"), Path(folder, "report"), Path(folder, "stderr")
         spec_path.write_bytes(TypeAdapter(RunSpec).dump_json(spec))

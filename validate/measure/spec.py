@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any, Literal
 
-from planner.errors import UnsupportedError
+from planner.errors import EnvironmentProblemError, UnsupportedError
 from planner.request import Parallelism, ServingWorkload, TrainingWorkload
+from validate.trace.job import is_deepspeed, refuse_unspread
 
 Device = Literal["cuda", "cpu"]
 Runner = Literal["loop", "trainer", "accelerate"]
@@ -26,7 +28,7 @@ class RunSpec:
     head: Head = "causal-lm"
     workload: TrainingWorkload | ServingWorkload
     parallelism: Parallelism = field(default_factory=Parallelism)
-    """With more than one GPU the runner is "accelerate": DDP, or FSDP2 where ``dp_shard`` > 1."""
+    """With more than one GPU the runner is "accelerate": DDP, FSDP2 where ``dp_shard`` > 1, or DeepSpeed."""
     device: Device = "cuda"
     runner: Runner = "loop"
     steps: int = 3
@@ -41,6 +43,10 @@ class RunSpec:
         return "train" if isinstance(self.workload, TrainingWorkload) else "serve"
 
     @property
+    def uses_deepspeed(self) -> bool:
+        return isinstance(self.workload, TrainingWorkload) and is_deepspeed(self.workload)
+
+    @property
     def step_lengths(self) -> tuple[int, ...]:
         if self.lengths:
             return self.lengths
@@ -51,14 +57,19 @@ class RunSpec:
 OBJECTIVES = ("sft", "pretrain", "sequence-classification")
 
 
-def refuse_unmeasured(workload: TrainingWorkload | ServingWorkload) -> None:
-    """Raise UnsupportedError, by name, for what the measuring code does not run."""
-    refused = {}
+def refuse_unmeasured(spec: RunSpec) -> None:
+    """Raise UnsupportedError, by name, for what the measuring code does not run.
+
+    Raises EnvironmentProblemError where a library that would run it is missing.
+    """
+    workload, refused = spec.workload, {}
     if isinstance(workload, ServingWorkload):
         if workload.engine != "transformers":
             refused[f"serving by {workload.engine}"] = "only transformers' generate is run here"
         if workload.kv_cache_dtype != workload.compute_dtype:
             refused[f"a {workload.kv_cache_dtype} KV cache"] = "the cache is kept in the compute dtype"
+        if spec.parallelism.num_gpus > 1:
+            refused["serving over several GPUs"] = "choose one"
     else:
         if workload.objective not in OBJECTIVES:
             refused[f"the objective {workload.objective}"] = f"choose {', '.join(OBJECTIVES)}"
@@ -66,8 +77,26 @@ def refuse_unmeasured(workload: TrainingWorkload | ServingWorkload) -> None:
             refused[f"the {workload.loss} loss"] = "choose standard"
         if workload.gradient_checkpointing not in ("none", "full"):
             refused[f"{workload.gradient_checkpointing} checkpointing"] = "choose none or full"
+        if spec.parallelism.num_gpus > 1 and spec.runner != "accelerate":
+            refused[f"the {spec.runner} runner over several GPUs"] = "choose accelerate"
     for what, hint in refused.items():
         raise UnsupportedError(f"{what} is not measured here", hint=f"{hint}; plan estimates it")
+    if spec.uses_deepspeed:
+        _refuse_deepspeed(spec)
+    elif isinstance(workload, TrainingWorkload):
+        refuse_unspread(workload, spec.parallelism)
+
+
+def _refuse_deepspeed(spec: RunSpec) -> None:
+    if find_spec("deepspeed") is None:
+        raise EnvironmentProblemError(
+            "a DeepSpeed run needs the package deepspeed, which is not installed",
+            hint="pip install deepspeed, or leave out --framework deepspeed for FSDP2",
+        )
+    if spec.device == "cpu":
+        raise UnsupportedError(
+            "DeepSpeed is measured on GPUs only", hint="leave out --framework deepspeed for FSDP2"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

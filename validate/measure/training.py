@@ -14,7 +14,9 @@ from planner.errors import UnsupportedError
 from planner.request import TrainingWorkload
 from validate.measure.meter import EnergyMeter, Meter
 from validate.measure.model import DTYPES
+from validate.measure.several import micro_batch, with_deepspeed
 from validate.measure.spec import PhaseReading, RunFacts, RunSpec
+from validate.trace.parallel import autocasts
 
 _TRAINER_OPTIMIZERS = {
     "adamw": "adamw_torch",
@@ -85,7 +87,7 @@ def optimizer_of(name: str, parameters: list[nn.Parameter]) -> torch.optim.Optim
 
 
 def _autocast(spec: RunSpec, workload: TrainingWorkload) -> AbstractContextManager[Any]:
-    if not workload.autocast:
+    if not autocasts(workload, spec.parallelism) or spec.uses_deepspeed:
         return nullcontext()
     return torch.autocast(spec.device, dtype=DTYPES[workload.compute_dtype])
 
@@ -93,29 +95,31 @@ def _autocast(spec: RunSpec, workload: TrainingWorkload) -> AbstractContextManag
 def _with_loop(
     spec: RunSpec, workload: TrainingWorkload, model: nn.Module, meter: Meter, energy: EnergyMeter
 ) -> None:
-    vocab_size: int = model.config.vocab_size  # type: ignore[union-attr, assignment]
-    accelerator = _accelerator(spec, workload) if spec.runner == "accelerate" else None
+    vocab_size = _vocab_size(model)
     optimizer = optimizer_of(workload.optimizer, [p for p in model.parameters() if p.requires_grad])
-    if accelerator is not None:
-        model, optimizer = accelerator.prepare(model, optimizer)
+    accelerator = None
+    if spec.uses_deepspeed:
+        accelerator, model, optimizer = with_deepspeed(spec, model, optimizer)
     scaled = workload.autocast and workload.compute_dtype == "fp16" and spec.device == "cuda"
     scaler = torch.amp.GradScaler(spec.device, enabled=scaled)
     for step, seq_len in enumerate(spec.step_lengths):
         if step == 1:
             energy.start()
-        for _ in range(workload.gradient_accumulation_steps):
-            with meter.phase("forward", step):
-                batch = batch_of(spec, workload, seq_len, vocab_size)
-                with _autocast(spec, workload):
-                    outputs = model(**batch)
-                loss = outputs.loss / workload.gradient_accumulation_steps
-                if not workload.keep_outputs:
-                    del outputs
-            with meter.phase("backward", step):
-                if accelerator is not None:
-                    accelerator.backward(loss)
-                else:
-                    scaler.scale(loss).backward()
+        for number in range(workload.gradient_accumulation_steps):
+            last = number + 1 == workload.gradient_accumulation_steps
+            with micro_batch(accelerator, model, last=last):
+                with meter.phase("forward", step):
+                    batch = batch_of(spec, workload, seq_len, vocab_size)
+                    with _autocast(spec, workload):
+                        outputs = model(**batch)
+                    loss = outputs.loss / workload.gradient_accumulation_steps
+                    if not workload.keep_outputs:
+                        del outputs
+                with meter.phase("backward", step):
+                    if accelerator is not None:
+                        accelerator.backward(loss)
+                    else:
+                        scaler.scale(loss).backward()
             del loss, batch
         with meter.phase("optimizer step", step):
             scaler.step(optimizer)
@@ -125,19 +129,10 @@ def _with_loop(
         evaluate(spec, workload, model, meter)
 
 
-def _accelerator(spec: RunSpec, workload: TrainingWorkload) -> Any:
-    from accelerate import Accelerator
-    from accelerate.utils import FullyShardedDataParallelPlugin
-
-    plugin = None
-    if spec.parallelism.dp_shard > 1:
-        plugin = FullyShardedDataParallelPlugin(
-            fsdp_version=2,
-            reshard_after_forward=spec.parallelism.zero_stage == 3,
-            auto_wrap_policy="transformer_based_wrap",
-            cpu_offload=spec.parallelism.cpu_offload == "parameters",
-        )
-    return Accelerator(cpu=spec.device == "cpu", fsdp_plugin=plugin)
+def _vocab_size(model: nn.Module) -> int:
+    """Also of a model that DDP wraps."""
+    own: Any = getattr(model, "module", model)
+    return int(own.config.vocab_size)
 
 
 def evaluate(spec: RunSpec, workload: TrainingWorkload, model: nn.Module, meter: Meter) -> None:
@@ -147,7 +142,7 @@ def evaluate(spec: RunSpec, workload: TrainingWorkload, model: nn.Module, meter:
     from dataclasses import replace
 
     shape = replace(workload, batch_size=evaluation.batch_size)
-    vocab_size: int = model.config.vocab_size  # type: ignore[union-attr, assignment]
+    vocab_size = _vocab_size(model)
     model.eval()
     gathered: torch.Tensor | None = None
     with meter.phase("eval"), torch.no_grad():

@@ -58,6 +58,10 @@ class ScriptJob:
     compute_capability: tuple[int, int] | None
 
 
+def is_deepspeed(workload: TrainingWorkload) -> bool:
+    return workload.framework.lower().endswith("deepspeed")
+
+
 def refuse_unspread(workload: TrainingWorkload, parallelism: Parallelism) -> None:
     """Raise UnsupportedError, by name, for spreads that are not run."""
     spread = parallelism
@@ -66,14 +70,14 @@ def refuse_unspread(workload: TrainingWorkload, parallelism: Parallelism) -> Non
         "pipeline parallelism": spread.pp > 1,
         "context parallelism": spread.cp > 1,
         "expert parallelism": spread.ep > 1,
-        f"ZeRO stage {spread.zero_stage} (FSDP2 shards parameters: stage 3, or 2 to keep them after forward)": (
+        f"ZeRO stage {spread.zero_stage} (FSDP2 shards everything; stage 2 keeps parameters after forward)": (
             spread.dp_shard > 1 and spread.zero_stage < 2
         ),
         f"offload of the {spread.cpu_offload} to the CPU": spread.cpu_offload != "none",
         f"{workload.weight_dtype} weights under FSDP2": (
             spread.dp_shard > 1 and workload.weight_dtype not in ("fp32", "bf16", "fp16")
         ),
-        "DeepSpeed": workload.framework.lower().endswith("deepspeed"),
+        "DeepSpeed": is_deepspeed(workload),
     }
     for what, wanted in asked.items():
         if wanted:
