@@ -15,6 +15,7 @@ from typing import Any
 from planner.request import PlanRequest, ServingWorkload, TrainingWorkload
 from tui.app.app import PlannerApp
 from tui.app.desk import Desk
+from tui.app.local_gpus import LocalGpus
 from tui.app.screens.main import MainScreen
 from tui.app.widgets.knob_list import KnobList
 from tui.app.world import World
@@ -33,7 +34,7 @@ REQUESTS = {
 
 async def latencies(request: PlanRequest, walk: tuple[str, ...]) -> list[float]:
     """Seconds from each key press to the first frame after the table was replaced."""
-    app = PlannerApp(Desk(request, World(probe=lambda: ())))
+    app = PlannerApp(Desk(request, World(probe=LocalGpus)))
     painted = asyncio.Event()
     found: list[float] = []
     async with app.run_test(size=(120, 40)) as pilot:

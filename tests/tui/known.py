@@ -10,6 +10,7 @@ from hardware_db.gpu import Gpu, Interconnect
 from hardware_db.offer import Offer
 from planner.board import Board, Candidate, Placement
 from planner.citation import Citation
+from planner.errors import RequestError
 from planner.fit import Fit, Size, fit_of, verdict
 from planner.memory.breakdown import MemoryBreakdown, MemoryTerm, PhaseBreakdown
 from planner.memory.estimate import Estimate
@@ -22,7 +23,7 @@ from planner.throughput import Range, ServingThroughput, Throughput, TrainingThr
 from planner.units import GIB, MIB
 from tui.app.app import PlannerApp
 from tui.app.desk import Desk
-from tui.app.local_gpus import LocalGpu
+from tui.app.local_gpus import LocalGpu, LocalGpus
 from tui.app.world import World
 
 TODAY = date(2026, 11, 20)
@@ -95,7 +96,8 @@ def known_estimate(request: PlanRequest, num_gpus: int) -> Estimate:
 def known_board(request: PlanRequest, gpus: Sequence[Gpu] | None) -> Board:
     """Every known card in the smallest of 1, 2, 4, 8 that holds the expectation."""
     model = resolve(request.model).architecture
-    assert model is not None
+    if model is None:
+        raise RequestError(f"{request.model} is a size alone", hint="name a model")
     prices = {gpu_id: usd for gpu_id, _, _, usd in CARDS}
 
     def placed(gpu: Gpu) -> Candidate:
@@ -155,7 +157,7 @@ def known_world(local: tuple[LocalGpu, ...] = ()) -> World:
     prices = {gpu_id: usd for gpu_id, _, _, usd in CARDS}
     return World(
         today=lambda: TODAY,
-        probe=lambda: local,
+        probe=lambda: LocalGpus(gpus=local, missing="" if local else "no NVIDIA driver is installed"),
         ask=known_board,
         offers_of=lambda gpu_id: known_offers(gpu_id, prices.get(gpu_id)),
         speed_of=known_speed,

@@ -24,13 +24,15 @@ class ScreenError(AssertionError):
 class Terminal:
     """``python -m tui.cli ARGS…`` in a tmux server of its own, in an empty home, without a network."""
 
-    def __init__(self, home: Path, *args: str, columns: int = 120, rows: int = 40) -> None:
+    def __init__(
+        self, home: Path, *args: str, columns: int = 120, rows: int = 40, env: dict[str, str] | None = None
+    ) -> None:
         self._tmux = shutil.which("tmux") or "tmux"
         self._folder = tempfile.TemporaryDirectory(prefix="plan-")
         home.mkdir(exist_ok=True)
         self._env = {
             "PATH": os.environ["PATH"], "HOME": str(home), "PYTHONPATH": str(ROOT), "LANG": "C.UTF-8",
-            "TERM": "xterm-256color", "HF_HUB_OFFLINE": "1",
+            "TERM": "xterm-256color", "HF_HUB_OFFLINE": "1", **(env or {}),
         }  # fmt: skip
         self._code = Path(self._folder.name, "exit-code")
         config = Path(self._folder.name, "tmux.conf")

@@ -15,10 +15,12 @@ from planner.request import ServingWorkload, TrainingWorkload
 from planner.units import GIB
 from tests.tui.known import REQUEST, known_app
 from tui.app.app import PlannerApp
-from tui.app.local_gpus import LocalGpu
+from tui.app.desk import Desk
+from tui.app.local_gpus import LocalGpu, LocalGpus
 from tui.app.screens.main import MainScreen
 from tui.app.widgets.gpu_table import GpuTable
 from tui.app.widgets.knob_list import KnobList
+from tui.app.world import World
 from tui.files import read_requests
 
 
@@ -128,10 +130,27 @@ async def test_models_are_found_by_typing() -> None:
         assert app.desk.request.model == "mistralai/Mistral-7B-v0.3"
 
 
+async def test_a_closed_model_is_not_taken_for_another() -> None:
+    """The nearest names are offered, and none of them is taken by enter alone."""
+    app = known_app()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("m", *"gpt-4")
+        assert "no such open model" in str(app.screen.query_one("#picker-found", Static).render())
+        await pilot.press("enter")
+        await app.workers.wait_for_complete()
+        await pilot.pause()
+        assert app.desk.request == REQUEST
+        assert "no model 'gpt-4'" in str(app.screen.query_one("#picker-reason", Static).render())
+        await pilot.press("down", "enter")
+        await pilot.pause()
+        assert app.desk.request.model == "openai-community/gpt2"
+
+
 async def test_an_unknown_model_is_refused_in_the_picker() -> None:
     app = known_app()
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.press("m", *"nobody/no-such-model-9b", "enter")
+        await app.workers.wait_for_complete()
         await pilot.pause()
         assert app.desk.request == REQUEST
         assert str(app.screen.query_one("#picker-reason", Static).render()).strip()
@@ -209,6 +228,7 @@ async def test_pins_are_compared_term_by_term() -> None:
 
         table = app.screen.query_one(DataTable)
         cells = [table.get_row_at(i) for i in range(table.row_count)]
+        assert ["context", "2048", "4096"] in cells
         activations = next(row for row in cells if row[0] == "  activations")
         assert activations[1:] == ["2.00 GiB", "4.00 GiB (+2.00 GiB)"]
         await pilot.press("x")
@@ -274,6 +294,11 @@ async def test_the_gpus_of_this_machine_stand_on_top() -> None:
         await pilot.pause()
         first = main_of(app).query_one(GpuTable).rows[0]
         assert (first.name, first.here, first.memory_bytes) == ("NVIDIA L4", True, 24 * GIB)
+        await pilot.press("tab", "home")
+        assert "20.00 GiB free now ·" in text(app, "#selected-title")
+        await choose(pilot, app, "seq")
+        await pilot.press("shift+tab", "right", "right")
+        assert "20.00 GiB free now, too little" in text(app, "#selected-title")
 
 
 async def test_a_narrow_terminal_shows_one_panel_at_a_time() -> None:
@@ -287,11 +312,68 @@ async def test_a_narrow_terminal_shows_one_panel_at_a_time() -> None:
         assert (job.display, app.focused) == (False, table)
 
 
-async def test_a_tiny_terminal_does_not_break_it() -> None:
+async def test_a_tiny_terminal_says_so_and_goes_on_when_it_grows() -> None:
     app = known_app()
     async with app.run_test(size=(20, 6)) as pilot:
         await pilot.press("t", "w", "escape", "question_mark", "escape")
-        assert app.return_code is None
+        assert main_of(app).query_one("#too-small").display
+        assert not main_of(app).query_one("#body").display
+        await pilot.resize_terminal(120, 40)
+        await pilot.pause()
+        assert not main_of(app).query_one("#too-small").display
+        assert main_of(app).query_one("#body").display
+        assert isinstance(app.desk.request.workload, ServingWorkload)
+
+
+async def test_a_model_that_cannot_be_planned_leaves_a_way_on() -> None:
+    app = known_app(replace(REQUEST, model="params:7B"))
+    async with app.run_test(size=(120, 40)) as pilot:
+        assert "size alone" in text(app, "#calm")
+        assert not main_of(app).query_one(GpuTable).display
+        for key in "acewPpo1fvsS$":
+            await pilot.press(key, "escape", "escape")
+        await pilot.press("m", *"mistral-7b-v0.3", "enter")
+        await pilot.pause()
+        assert app.desk.request.model == "mistralai/Mistral-7B-v0.3"
+        assert not main_of(app).query_one("#calm").display
+        assert len(main_of(app).board.rows) == 6  # type: ignore[union-attr]
+
+
+async def test_no_row_passing_the_filter_is_told_and_undone() -> None:
+    app = known_app()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("/", *"no such card", "enter")
+        assert names(app) == []
+        await pilot.press("e", "escape", "a", "w", "p", "x")
+        assert len(names(app)) == 6
+
+
+async def test_a_machine_without_a_driver_says_so_where_it_would_measure() -> None:
+    app = known_app()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("r")
+        assert "no NVIDIA driver is installed" in str(app.screen.query_one("#machine", Static).render())
+
+
+async def test_advice_is_not_given_on_hardware_that_is_not_modelled() -> None:
+    app = PlannerApp(Desk(REQUEST, World(probe=LocalGpus)))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("/", *"trainium2", "enter", "a")
+        assert names(app)
+        assert app.screen is main_of(app)
+
+
+async def test_a_number_of_gpus_is_asked_for_and_drawn_as_a_curve() -> None:
+    app = known_app()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await choose(pilot, app, "gpus")
+        await pilot.press("right", "right")
+        assert app.desk.request.hardware.num_gpus == 2
+        assert "--num-gpus 2" in text(app, "#command")
+        await pilot.press("w")
+        assert "GPUs" in str(app.screen.query_one("#what-if-title", Static).render())
+        await pilot.press("escape", "left", "left")
+        assert app.desk.request == REQUEST
 
 
 async def test_a_child_that_dies_has_the_last_word() -> None:
@@ -375,6 +457,8 @@ async def test_a_name_with_brackets_is_shown_as_it_was_typed() -> None:
         await pilot.press("m")
         app.screen.query_one(Input).value = "[red]/x"
         await pilot.press("enter")
+        await app.workers.wait_for_complete()
+        await pilot.pause()
         assert "[red]" in str(app.screen.query_one("#picker-reason", Static).render())
 
 

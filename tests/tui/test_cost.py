@@ -16,6 +16,7 @@ from tests.conftest import RunPlan
 from tests.tui.known import REQUEST, known_app
 from tui.app.costs import RowCost, cost_lines
 from tui.app.desk import Desk
+from tui.app.local_gpus import LocalGpus
 from tui.app.world import World
 
 JOB = replace(REQUEST, workload=TrainingWorkload(num_tokens=7_200_000, num_epochs=5))
@@ -76,7 +77,7 @@ def test_the_panel_says_what_plan_cost_says(
     request_: TrainingWorkload | ServingWorkload, args: tuple[str, ...], run_plan: RunPlan
 ) -> None:
     request = PlanRequest(model="meta-llama/Llama-3.1-8B", workload=request_, hardware=HardwareWish())
-    desk = Desk(request, World(probe=lambda: ()))
+    desk = Desk(request, World(probe=LocalGpus))
     board = desk.board_of(request)
     row = next(row for row in board.rows if row.gpu_id == "a100-sxm4-80gb")
     priced = desk.cost_of(row, board)

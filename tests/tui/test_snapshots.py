@@ -20,12 +20,13 @@ from tui.app.screens.advice import AdviceScreen
 SIZES = [(80, 24), (120, 40), (200, 50)]
 SCREENS = {
     "main": (),
+    "cost": ("$",),
+    "nothing-passes": ("/", *"none such", "enter"),
     "serving": ("t",),
     "picker": ("m", *"tinyllama"),
     "details": ("tab", "enter"),
     "compare": ("tab", "p", "down", "p", "c"),
     "what-if": ("w",),
-    "pareto": ("P",),
     "run": ("r",),
     "export": ("e", "down"),
     "help": ("question_mark",),
@@ -43,6 +44,21 @@ def test_screen(
     monkeypatch.setenv("GPU_PLANNER_STORE", str(tmp_path / "empty.sqlite"))
     monkeypatch.setenv("GPU_PLANNER_CALIBRATION", str(tmp_path / "none.json"))
     assert snap_compare(known_app(), press=SCREENS[name], terminal_size=size)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+def test_pareto(snap_compare: Any, size: tuple[int, int]) -> None:
+    timed = replace(REQUEST, workload=TrainingWorkload(num_tokens=10_000_000))
+    assert snap_compare(known_app(timed), press=["P"], terminal_size=size)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+def test_a_model_that_is_not_modelled(snap_compare: Any, size: tuple[int, int]) -> None:
+    assert snap_compare(known_app(replace(REQUEST, model="params:7B")), terminal_size=size)
+
+
+def test_a_tiny_terminal(snap_compare: Any) -> None:
+    assert snap_compare(known_app(), terminal_size=(40, 10))
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")

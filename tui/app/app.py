@@ -31,8 +31,8 @@ class PlannerApp(TypeAheadApp[str | None]):
 
     def __init__(self, desk: Desk) -> None:
         super().__init__()
-        self.HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide"), (160, "-broad")]
-        self.VERTICAL_BREAKPOINTS = [(0, "-short"), (30, "-tall")]
+        self.HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (50, "-narrow"), (100, "-wide"), (160, "-broad")]
+        self.VERTICAL_BREAKPOINTS = [(0, "-low"), (14, "-short"), (30, "-tall")]
         self.desk = desk
 
     def on_mount(self) -> None:

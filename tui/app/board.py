@@ -38,7 +38,7 @@ def make_board(request: PlanRequest, *, owned: frozenset[str], local: tuple[Loca
     for gpu in local:
         here = world.ask(request, (gpu.as_catalogued(),))
         row = _row(here.candidates[0], here, frozenset({gpu.id}), world)
-        rows.append(replace(row, name=gpu.name, here=True))
+        rows.append(replace(row, name=gpu.name, here=True, free_bytes=gpu.free_bytes))
     model = found.model
     active = "" if model.params_active == model.params_total else f", {format_count(model.params_active)} active"
     return Board(
@@ -58,7 +58,9 @@ def make_row(
     gpu = here.get(row.gpu_id) or catalog.find_gpu(row.gpu_id)
     found = world.ask(request, (gpu,))
     mine = owned | set(here)
-    return replace(_row(found.candidates[0], found, mine, world), name=row.name, here=row.here)
+    return replace(
+        _row(found.candidates[0], found, mine, world), name=row.name, here=row.here, free_bytes=row.free_bytes
+    )
 
 
 def _row(candidate: Candidate, found: planner.board.Board, owned: frozenset[str], world: World) -> GpuRow:

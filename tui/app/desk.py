@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from planner.request import PlanRequest
 from tui.app.board import Board, make_board, make_row
 from tui.app.costs import RowCost, row_cost
-from tui.app.local_gpus import LocalGpu
+from tui.app.local_gpus import LocalGpus
 from tui.app.rows import GpuRow
 from tui.app.world import World
 
@@ -29,20 +29,20 @@ class Desk:
         self.world = world or World()
         self.pins: tuple[Pin, ...] = ()
         self.owned: frozenset[str] = frozenset()
-        self.local_gpus: tuple[LocalGpu, ...] = ()
+        self.local = LocalGpus()
 
     def read_local_gpus(self) -> bool:
         """Read this machine's GPUs again; True where something changed."""
-        before, self.local_gpus = self.local_gpus, self.world.probe()
-        return before != self.local_gpus
+        before, self.local = self.local, self.world.probe()
+        return before != self.local
 
     def board_of(self, request: PlanRequest) -> Board:
         """Every GPU against ``request``; raises PlannerError where it cannot be planned."""
-        return make_board(request, owned=self.owned, local=self.local_gpus, world=self.world)
+        return make_board(request, owned=self.owned, local=self.local.gpus, world=self.world)
 
     def row_on(self, request: PlanRequest, row: GpuRow) -> GpuRow:
         """``request`` on the GPU of ``row``."""
-        return make_row(request, row, owned=self.owned, local=self.local_gpus, world=self.world)
+        return make_row(request, row, owned=self.owned, local=self.local.gpus, world=self.world)
 
     def cost_of(self, row: GpuRow, board: Board) -> RowCost | None:
         """What the board's request costs on the GPU of ``row``; None where it cannot be placed there."""

@@ -64,6 +64,14 @@ def _parallel_field(
     return read, write
 
 
+def _read_count(request: PlanRequest) -> Value:
+    return request.hardware.num_gpus or 0
+
+
+def _write_count(request: PlanRequest, value: Value) -> PlanRequest:
+    return replace(request, hardware=replace(request.hardware, num_gpus=int(value) or None))
+
+
 def _read_offload(request: PlanRequest) -> Value:
     return request.parallelism.cpu_offload if request.parallelism else "none"
 
@@ -252,6 +260,7 @@ KNOBS: tuple[Knob, ...] = (
     _knob("attention", "attention", "Kernels", _field("attention"), choices=vocabulary.ATTENTION),
     _knob("mask", "padding mask", "Kernels", _field("padding_mask"), choices=(False, True), applies=_trains),
     _knob("autocast", "autocast", "Kernels", _field("autocast"), choices=(False, True), applies=_trains),
+    _knob("gpus", "GPUs", "Spread", (_read_count, _write_count), minimum=0, unset="fewest"),
     _knob("tp", "tensor par.", "Spread", _parallel_field("tp"), minimum=0, unset="auto"),
     _knob("pp", "pipeline par.", "Spread", _parallel_field("pp"), minimum=0, unset="auto"),
     _knob("shard", "data shard", "Spread", _parallel_field("dp_shard"), minimum=0, unset="auto", applies=_trains),

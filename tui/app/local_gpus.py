@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from hardware_db import catalog
 from hardware_db.gpu import Gpu, Interconnect
+from planner.units import GIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,33 +47,66 @@ def _unknown(gpu: LocalGpu) -> Gpu:
     )  # fmt: skip
 
 
-def local_gpus() -> tuple[LocalGpu, ...]:
-    """Empty where there is no NVIDIA driver: a machine without a GPU is a normal machine."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalGpus:
+    """The GPUs here, and in words what is missing: a driver, a GPU, or what one of them does not tell."""
+
+    gpus: tuple[LocalGpu, ...] = ()
+    missing: str = ""
+
+    @property
+    def words(self) -> str:
+        """One line: every GPU with its free and total memory, or why there is none."""
+        found = [
+            f"{gpu.name}, {gpu.free_bytes / GIB:,.1f} of {gpu.total_bytes / GIB:,.1f} GiB free"
+            for gpu in self.gpus
+        ]
+        return " · ".join([*found, self.missing] if self.missing else found)
+
+
+def local_gpus() -> LocalGpus:
+    """What NVML tells. A machine without a driver or a GPU is a normal machine."""
     import pynvml
 
     try:
         pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return ()
+    except pynvml.NVMLError_LibraryNotFound:
+        return LocalGpus(missing="no NVIDIA driver is installed")
+    except pynvml.NVMLError as error:
+        return LocalGpus(missing=f"the NVIDIA driver does not answer: {error}")
     try:
-        return tuple(_read(index) for index in range(pynvml.nvmlDeviceGetCount()))
-    except pynvml.NVMLError:
-        return ()
+        read = [_read(index) for index in range(pynvml.nvmlDeviceGetCount())]
+    except pynvml.NVMLError as error:
+        return LocalGpus(missing=f"the NVIDIA driver does not answer: {error}")
     finally:
-        pynvml.nvmlShutdown()
+        with suppress(pynvml.NVMLError):
+            pynvml.nvmlShutdown()
+    missing = [why for why in read if isinstance(why, str)]
+    return LocalGpus(
+        gpus=tuple(gpu for gpu in read if isinstance(gpu, LocalGpu)),
+        missing="; ".join(missing) if read else "the NVIDIA driver sees no GPU",
+    )
 
 
-def _read(index: int) -> LocalGpu:
+def _read(index: int) -> LocalGpu | str:
+    """One GPU, or why it is left out: without its memory nothing can be planned on it."""
     import pynvml
 
-    handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-    memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
-    name = pynvml.nvmlDeviceGetName(handle)
-    major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
+    try:
+        handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+        name = pynvml.nvmlDeviceGetName(handle)
+        memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+    except pynvml.NVMLError as error:
+        return f"GPU {index} does not tell its memory: {error}"
+    try:
+        major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
+        capability = (int(major), int(minor))
+    except pynvml.NVMLError:
+        capability = None
     return LocalGpu(
         index=index,
-        name=name.decode() if isinstance(name, bytes) else name,
+        name=name if isinstance(name, str) else name.decode(errors="replace"),
         total_bytes=int(memory.total),
         free_bytes=int(memory.free),
-        compute_capability=(int(major), int(minor)),
+        compute_capability=capability,
     )

@@ -23,6 +23,8 @@ class GpuRow:
     release: str | None
     here: bool = False
     """In this machine."""
+    free_bytes: int | None = None
+    """What other processes leave of it now, where it is in this machine."""
     owned: bool = False
     """Marked by the user as their own: its hours cost no rent."""
     candidate: Candidate
@@ -133,6 +135,9 @@ def placed_words(row: GpuRow) -> str:
     size = placed.size
     interval = f"{format_gib(size.low_bytes)} to {format_gib(size.high_bytes)}"
     parts = [row.placed, f"{format_gib(size.expected_bytes)} ({interval}) of {format_gib(row.memory_bytes)} each"]
+    if row.free_bytes is not None:
+        short = ", too little" if row.free_bytes < size.expected_bytes else ""
+        parts.append(f"{format_gib(row.free_bytes)} free now{short}")
     price = "no price known" if row.usd_per_hour is None else f"{usd_text(row.usd_per_hour)}/h"
     whose = f" {row.provider}" if row.provider else ""
     parts.append(price + whose + ("" if row.price_age_days is None else f", {age_text(row.price_age_days)} old"))

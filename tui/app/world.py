@@ -12,7 +12,7 @@ from hardware_db.gpu import Gpu
 from planner.request import PlanRequest
 from planner.speeds import speed_of
 from tui.app.costs import OffersOf, SpeedOf
-from tui.app.local_gpus import LocalGpu, local_gpus
+from tui.app.local_gpus import LocalGpus, local_gpus
 
 Ask = Callable[[PlanRequest, Sequence[Gpu] | None], planner.board.Board]
 
@@ -22,7 +22,7 @@ class World:
     """Each field is a question; the defaults are the real answers."""
 
     today: Callable[[], date] = date.today
-    probe: Callable[[], tuple[LocalGpu, ...]] = local_gpus
+    probe: Callable[[], LocalGpus] = local_gpus
     ask: Ask = planner.board.board
     offers_of: OffersOf = catalog.offers_for
     speed_of: SpeedOf = speed_of

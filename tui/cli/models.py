@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from planner.errors import ExitCode, RequestError
-from planner.model.registry import RegistryEntry, all_models, find, resolve
+from planner.model.finder import find_models
+from planner.model.registry import all_models, find, resolve
 from planner.units import parse_count
 from tui.cli.shared.output import report_warnings
 from tui.render import model_facts
@@ -27,7 +28,7 @@ def command(
     A QUERY that is a name, a path to a config.json or a hub id shows that model; other words search the list.
     """
     filtered = family is not None or max_params is not None or limit is not None
-    found = _search(query) if query else all_models()
+    found = find_models(query).matching if query else all_models()
     if query and not as_csv and not filtered and (find(query) is not None or not found):
         return _show(query, as_json)
     if family is not None:
@@ -49,23 +50,6 @@ def command(
         click.echo("plan: no model of the registry meets all of this (loosen a filter)", err=True)
         return int(ExitCode.DOES_NOT_FIT)
     return int(ExitCode.OK)
-
-
-def _search(query: str) -> tuple[RegistryEntry, ...]:
-    """Models whose names hold every word of ``query``, those named by their id first."""
-    words = query.lower().replace("-", " ").replace("_", " ").split()
-
-    def holds(text: str) -> bool:
-        plain = text.lower().replace("-", " ").replace("_", " ")
-        return all(word in plain for word in words)
-
-    by_id = tuple(entry for entry in all_models() if holds(entry.id))
-    by_alias = tuple(
-        entry
-        for entry in all_models()
-        if entry not in by_id and holds(" ".join((entry.id, entry.family, *entry.aliases)))
-    )
-    return by_id + by_alias
 
 
 def _show(query: str, as_json: bool) -> int:

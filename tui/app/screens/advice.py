@@ -34,8 +34,8 @@ class AdviceScreen(ModalScreen[PlanRequest | None]):
         self.request, self.gpu, self.advice = request, gpu, advice
 
     def compose(self) -> ComposeResult:
-        what = "saves more" if self.advice.fits else "makes it fit"
-        yield Static(f"What {what} on {self.gpu}: enter applies a change", classes="screen-title", markup=False)
+        what = "would save more" if self.advice.fits else "would make it fit"
+        yield Static(f"What {what} on {self.gpu}: enter applies a line", classes="screen-title", markup=False)
         yield OptionList(
             *(Option(change_line(change), id=str(i)) for i, change in enumerate(self.advice.changes)),
             id="changes",

@@ -12,6 +12,7 @@ from textual.widgets import DataTable, Footer, Static
 from planner.units import format_gib
 from tui.app.cells import hours_text, usd_text
 from tui.app.desk import Desk, Pin
+from tui.app.knobs import KNOBS
 
 
 def difference(size_bytes: int, base_bytes: int) -> str:
@@ -40,13 +41,29 @@ def comparison(pins: tuple[Pin, ...]) -> list[list[str]]:
         ["$/h", *(usd_text(pin.row.usd_per_hour) for pin in pins)],
         ["hours", *(hours_text(pin.row.hours) for pin in pins)],
         ["total", *(usd_text(pin.row.usd_total) for pin in pins)],
+        *_changed_knobs(pins),
         ["peak phase", *(estimate.phase if estimate else "-" for estimate in estimates)],
     ]
     totals = [estimate.expected_bytes if estimate else 0 for estimate in estimates]
     rows.append(["per GPU", *(difference(total, totals[0]) for total in totals)])
+    intervals = [
+        f"{format_gib(estimate.low_bytes)} to {format_gib(estimate.high_bytes)}" if estimate else "-"
+        for estimate in estimates
+    ]
+    rows.append(["interval", *intervals])
     for kind in kinds:
         sizes = [sums.get(kind, 0) for sums in by_kind]
-        rows.append([f"  {kind}", *(difference(size, sizes[0]) for size in sizes)])
+        rows.append([f"  {kind.replace('_', ' ')}", *(difference(size, sizes[0]) for size in sizes)])
+    return rows
+
+
+def _changed_knobs(pins: tuple[Pin, ...]) -> list[list[str]]:
+    """A row for every knob on which the pins do not agree."""
+    rows = []
+    for knob in KNOBS:
+        cells = [knob.text(pin.request) if knob.applies(pin.request) else "-" for pin in pins]
+        if len(set(cells)) > 1:
+            rows.append([knob.label, *cells])
     return rows
 
 

@@ -37,6 +37,9 @@ class DetailScreen(ModalScreen[None]):
     def on_mount(self) -> None:
         self._show()
 
+    def on_resize(self) -> None:
+        self._show()
+
     def _show(self) -> None:
         fit = self.row.fit
         title = self.query_one("#detail-title", Static)
@@ -48,7 +51,9 @@ class DetailScreen(ModalScreen[None]):
             f"{fit.num_gpus} × {self.row.name}: {format_gib(estimate.expected_bytes)} per GPU at its peak, "
             f"the {estimate.phase} phase" + (f" · {estimate.calibration}" if estimate.calibration else "")
         )
-        self.query_one("#detail-terms", Static).update(terms_text(estimate.terms, with_source=self.with_source))
+        self.query_one("#detail-terms", Static).update(
+            terms_text(estimate.terms, self.size.width - 6, with_source=self.with_source)
+        )
 
     def action_toggle_sources(self) -> None:
         self.with_source = not self.with_source

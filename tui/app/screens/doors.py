@@ -7,6 +7,7 @@ from dataclasses import replace
 from textual import on
 from textual.screen import Screen
 
+from planner.answer import MODELLED_VENDORS
 from planner.errors import PlannerError
 from planner.request import Parallelism, PlanRequest
 from tui.app.board import Board
@@ -84,7 +85,7 @@ class Doors(Screen[None]):
     def action_run(self) -> None:
         from tui.app.screens.run import RunScreen
 
-        self.app.push_screen(RunScreen(self._on_selected()))
+        self.app.push_screen(RunScreen(self._on_selected(), self.desk.local.words))
 
     def _on_selected(self) -> PlanRequest:
         """The request placed on the selected GPU, in the count and spread the table shows."""
@@ -100,6 +101,9 @@ class Doors(Screen[None]):
 
         row = self.query_one(GpuTable).selected
         if row is None or self.board is None:
+            return
+        if row.vendor not in MODELLED_VENDORS:
+            self.notify(f"{row.name} {row.candidate.why_not}.", severity="warning")
             return
         spread = row.placement.parallelism if row.placement else self.desk.request.parallelism or Parallelism()
         try:

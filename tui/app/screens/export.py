@@ -30,14 +30,15 @@ class ExportScreen(ModalScreen[None]):
         self.files: dict[str, str] = {}
 
     def compose(self) -> ComposeResult:
-        with Vertical(classes="panel"):
-            yield Label("Export: choose what runs the plan, then a folder to write into", classes="title")
+        with Vertical(classes="panel") as panel:
+            panel.border_title = "Export: choose what runs the plan, then a folder to write into"
             with Horizontal(id="export-body"):
                 yield OptionList(*(Option(target, id=target) for target in TARGETS), id="targets")
                 with VerticalScroll(id="preview-box"):
                     yield Static("", id="preview", markup=False)
             yield Line(value="plan-files", id="folder")
             yield Label("", classes="reason", id="export-reason", markup=False)
+            yield Label("enter chooses, enter in the folder's line writes, esc leaves", classes="hint")
 
     def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
         try:

@@ -40,10 +40,11 @@ class FileScreen(ModalScreen[PlanRequest | None]):
         self.to_save = to_save
 
     def compose(self) -> ComposeResult:
-        with Vertical(classes="panel -small"):
-            yield Label("Save the request as" if self.to_save else "Open a request file")
+        with Vertical(classes="panel -small") as panel:
+            panel.border_title = "Save the request as" if self.to_save else "Open a request file"
             yield Line(value=DEFAULT_NAME, id="path")
             yield Label("", classes="reason", id="file-reason", markup=False)
+            yield Label("enter does it, esc leaves", classes="hint")
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         try:

@@ -59,6 +59,7 @@ class HistoryScreen(ModalScreen[None]):
             note.update(error.message)
             return
         options = self.query_one(OptionList)
+        options.set_class(not self.found, "-empty")
         options.add_options(Option(history_line(row), id=row.id) for row in self.found.values())
         empty = () if self.found else ("Nothing measured yet: r on the main screen, then v.",)
         note.update("\n".join((*notices, *empty)))

@@ -24,6 +24,14 @@ from tui.app.widgets.selected import SelectedPanel
 from tui.command_line import command_text
 
 LOCAL_GPUS_EVERY_S = 5.0
+TOO_SMALL = "This needs 50 columns and 14 lines: enlarge the terminal, or make its letters smaller. ctrl+q quits."
+WAYS_ON = """\
+m       another model: by name, hub id, or a directory with config.json
+ctrl+o  open a saved request
+?       all keys
+ctrl+q  quit
+
+On the command line, plan --params 7B answers with rules of thumb for a size alone."""
 
 
 class MainScreen(Doors):
@@ -40,6 +48,7 @@ class MainScreen(Doors):
         Binding("b", "filter('budget')", "Budget", show=False),
         Binding("g", "filter('memory')", "Memory", show=False),
         Binding("n", "filter('provider')", "Provider", show=False),
+        Binding("x", "show_all", "Show all", show=False),
         Binding("s", "next_sort", "Sort"),
         Binding("S", "reverse", "Reverse", show=False),
         Binding("dollar_sign", "toggle_cost", "Cost", key_display="$"),
@@ -69,9 +78,11 @@ class MainScreen(Doors):
         with Horizontal(id="title"):
             yield Static("", id="title-model", markup=False)
             yield Static("", id="title-count", markup=False)
+        yield Static(TOO_SMALL, id="too-small", markup=False)
         with Horizontal(id="body"):
             yield KnobList(self.desk.request, id="job")
             with Vertical(id="centre"):
+                yield Static("", id="calm", markup=False)
                 yield FilterLine()
                 yield GpuTable(id="table")
                 yield SelectedPanel(id="selected")
@@ -101,8 +112,12 @@ class MainScreen(Doors):
             board = self.desk.board_of(request)
             line = command_text(request)
         except PlannerError as error:
-            self.refuse(error)
+            if self.board is None:
+                self._stay_calm(request, error)
+            else:
+                self.refuse(error)
             return False
+        self.set_class(False, "-calm")
         self.desk.request = request
         self.board = board
         self.query_one(KnobList).show(request)
@@ -112,13 +127,24 @@ class MainScreen(Doors):
         return True
 
     def _show_rows(self) -> None:
-        assert self.board is not None
+        if self.board is None:
+            return
         rows = arrange(self.board.rows, self.shown, self.sort, self.descending)
-        self.query_one(GpuTable).show(rows, sort=self.sort, descending=self.descending)
+        table = self.query_one(GpuTable)
+        table.show(rows, sort=self.sort, descending=self.descending, hidden_by=self.shown.words)
         holding = sum(1 for row in rows if row.placement is not None)
         filters = f"[{self.shown.words}]  " if self.shown.words else ""
         self.query_one("#title-model", Static).update(f"gpu-planner   {self.board.model_line}")
         self.query_one("#title-count", Static).update(f"{filters}{holding} of {len(rows)} GPUs hold it   ? help")
+
+    def _stay_calm(self, request: PlanRequest, error: PlannerError) -> None:
+        """Nothing is planned yet: say why, and the way on."""
+        self.set_class(True, "-calm")
+        self.query_one("#title-model", Static).update(f"gpu-planner   {request.model}")
+        self.query_one("#title-count", Static).update("? help")
+        why = error.message + (f"\n{error.hint}" if error.hint else "")
+        self.query_one("#calm", Static).update(f"{request.model} cannot be planned here.\n\n{why}\n\n{WAYS_ON}")
+        self.notes(())
 
     def refuse(self, error: PlannerError) -> None:
         self.notes((f"✗ {error.message}" + (f" ({error.hint})" if error.hint else ""),))
@@ -186,6 +212,10 @@ class MainScreen(Doors):
 
     def action_toggle_fitting(self) -> None:
         self.shown = replace(self.shown, fitting_only=not self.shown.fitting_only)
+        self._show_rows()
+
+    def action_show_all(self) -> None:
+        self.shown = RowFilter()
         self._show_rows()
 
     def action_next_sort(self) -> None:

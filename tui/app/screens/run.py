@@ -20,6 +20,11 @@ from planner.errors import ExitCode
 from planner.request import PlanRequest
 from tui.command_line import command_line
 
+WHAT_RUNS = """\
+t  traces the real training step on fake tensors through PyTorch's allocator: no GPU is needed
+v  measures the step on this machine's GPU, sets it beside the prediction and remembers it
+x  cancels; the app stays usable while either runs
+"""
 MEANINGS = {
     ExitCode.OK: "done",
     ExitCode.DOES_NOT_FIT: "it does not fit",
@@ -58,19 +63,23 @@ class RunScreen(ModalScreen[None]):
         Binding("x", "cancel", "Cancel"),
     ]
 
-    def __init__(self, request: PlanRequest) -> None:
+    def __init__(self, request: PlanRequest, machine: str) -> None:
         super().__init__()
-        self.request = request
+        self.request, self.machine = request, machine
         self.child: asyncio.subprocess.Process | None = None
 
     def compose(self) -> ComposeResult:
         yield Static(
-            "Prove it: t traces the real step on fake tensors, v measures it on this machine",
+            "Prove the prediction",
             classes="screen-title",
         )
+        yield Static(f"This machine: {self.machine}", id="machine", markup=False)
         yield RichLog(id="output", wrap=True, markup=False, highlight=False)
         yield Static("not started", id="run-state", markup=False)
         yield Footer()
+
+    def on_mount(self) -> None:
+        self.query_one(RichLog).write(WHAT_RUNS)
 
     def action_run(self, command: str) -> None:
         if self.child is None:

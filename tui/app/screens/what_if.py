@@ -19,6 +19,7 @@ from tui.app.rows import GpuRow
 from tui.app.widgets.plots import WhatIfPoint, what_if_bars
 
 STEPS_EACH_WAY = 5
+LEGEND = "█ certainly needed  ▒ perhaps needed  · free  ▶ more than the GPU has"
 RowOf = Callable[[PlanRequest], GpuRow]
 
 
@@ -59,6 +60,7 @@ def curves(request: PlanRequest) -> tuple[Knob, ...]:
         "checkpointing",
         "optimizer",
         "loss",
+        "gpus",
     )
     return tuple(knob for knob in KNOBS if knob.key in worth and knob.applies(request))
 
@@ -68,8 +70,8 @@ class WhatIfScreen(ModalScreen[None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,w", "dismiss", "Back"),
-        Binding("left", "turn(-1)", "Previous knob"),
-        Binding("right", "turn(1)", "Next knob"),
+        Binding("left", "turn(-1)", "Previous knob", priority=True),
+        Binding("right", "turn(1)", "Next knob", priority=True),
     ]
 
     def __init__(self, request: PlanRequest, gpu: str, key: str, row_of: RowOf) -> None:
@@ -81,8 +83,9 @@ class WhatIfScreen(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         yield Static("", classes="screen-title", id="what-if-title", markup=False)
-        with VerticalScroll():
+        with VerticalScroll(id="what-if-box"):
             yield Static("", id="what-if")
+        yield Static(LEGEND, classes="legend", markup=False)
         yield Footer()
 
     def on_mount(self) -> None:
@@ -97,6 +100,8 @@ class WhatIfScreen(ModalScreen[None]):
 
     def _show(self) -> None:
         knob = self.knobs[self.position]
-        self.query_one("#what-if-title", Static).update(f"What if: {knob.label} on {self.gpu}  (← → other knobs)")
+        self.query_one("#what-if-title", Static).update(
+            f"What if: {knob.label} on {self.gpu}   ‹ {self.position + 1} of {len(self.knobs)} ›"
+        )
         points = points_of(knob, self.request, self.row_of)
-        self.query_one("#what-if", Static).update(what_if_bars(points, self.size.width - 4))
+        self.query_one("#what-if", Static).update(what_if_bars(knob.label, points, self.size.width - 4))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
+
 from textual.content import Content
 from textual.widgets import Static
 
@@ -13,7 +15,7 @@ from planner.units import GIB, format_gib
 PATTERNS = "█▓▒░▚▞▤▥▦▩"
 """One pattern per kind of term, so that the picture is readable without colour."""
 
-LABEL_WIDTH, SIZE_WIDTH = 17, 11
+LABEL_WIDTH, SIZE_WIDTH, TERM_INDENT = 17, 11, 13
 ALL_PHASES_FROM_LINES = 30
 """A shorter terminal shows the peak alone."""
 
@@ -95,14 +97,26 @@ def legend(peak: PhaseBreakdown, kinds: list[str], width: int) -> list[Content]:
     return lines
 
 
-def terms_text(terms: tuple[MemoryTerm, ...], *, with_source: bool) -> Content:
-    """The terms at the peak, largest first, with formula and source."""
-    lines = []
+def terms_text(terms: tuple[MemoryTerm, ...], width: int, *, with_source: bool) -> Content:
+    """The terms at the peak, largest first, with formula and source, on lines of ``width`` cells."""
+    lines: list[Content] = []
+
+    def add(text: str, style: str, further: str = "") -> None:
+        indent = " " * TERM_INDENT
+        wrapped = wrap(text, max(20, width), initial_indent=indent, subsequent_indent=indent + further)
+        lines.extend(Content.styled(line, style) for line in wrapped)
+
     for term in sorted(terms, key=lambda term: -term.size_bytes):
-        lines.append(Content.styled(f"{format_gib(term.size_bytes):>13}  {term.label}", "bold"))
-        values = ", ".join(f"{symbol}={value}" for symbol, value in term.inputs.items())
-        lines.append(Content(f"{'':15}= {term.formula}" + (f"   with {values}" if values else "")))
+        lines.append(Content.styled(f"{format_gib(term.size_bytes):>{TERM_INDENT - 2}}  {term.label}", "bold"))
+        values = ", ".join(f"{symbol} = {_grouped(value)}" for symbol, value in term.inputs.items())
+        add(f"= {term.formula}", "", "  ")
+        if values:
+            add(f"with {values}", "")
         if with_source:
-            where = f" · {term.source.url}" if term.source.url else ""
-            lines.append(Content.styled(f"{'':15}{term.source.title}{where}", "dim"))
+            add(term.source.title, "dim")
+            add(term.source.url or "", "dim")
     return Content("\n").join(lines)
+
+
+def _grouped(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

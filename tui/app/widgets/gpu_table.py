@@ -82,6 +82,7 @@ class GpuTable(ScrollView, can_focus=True):
         super().__init__(id=id)
         self.rows: tuple[GpuRow, ...] = ()
         self.widest_name = NARROWEST_NAME
+        self.hidden_by = ""
         self.sort = "$/h"
         self.descending = False
 
@@ -94,8 +95,12 @@ class GpuTable(ScrollView, can_focus=True):
     def selected(self) -> GpuRow | None:
         return self.rows[self.cursor] if self.rows else None
 
-    def show(self, rows: tuple[GpuRow, ...], *, sort: str, descending: bool) -> None:
-        """Replace the rows, keeping the cursor on the GPU it stood on where it is still listed."""
+    def show(self, rows: tuple[GpuRow, ...], *, sort: str, descending: bool, hidden_by: str = "") -> None:
+        """Replace the rows, keeping the cursor on the GPU it stood on where it is still listed.
+
+        ``hidden_by`` are the filters in words; they are told where no row is left.
+        """
+        self.hidden_by = hidden_by
         selected = self.selected.gpu_id if self.selected else None
         self.rows, self.sort, self.descending = rows, sort, descending
         self.widest_name = max((len(row.name) for row in rows), default=NARROWEST_NAME)
@@ -166,6 +171,9 @@ class GpuTable(ScrollView, can_focus=True):
         if y == 0:
             return self._header(width)
         index = y - 1 + self.scroll_offset.y
+        if y == 2 and not self.rows and self.hidden_by:
+            told = f" No GPU passes the filter: {self.hidden_by}. x shows all."
+            return Strip([Segment(told[:width].ljust(width), self.rich_style)], width)
         if index >= len(self.rows):
             return Strip.blank(width, self.rich_style)
         row = self.rows[index]

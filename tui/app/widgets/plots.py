@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from textual.content import Content
 
-from planner.units import format_gib
-from tui.app.cells import memory_bar, usd_text
+from planner.fit import Verdict
+from planner.units import GIB
+from tui.app.cells import hours_text, memory_bar, usd_text
 from tui.app.rows import GpuRow
 
-POINT, FRONT_POINT = "·", "●"
+POINT = "•"
+TONES = {Verdict.FITS: "$text-success", Verdict.TIGHT: "$text-warning", Verdict.DOES_NOT_FIT: "$text-error"}
+WIDEST_BAR = 70
+MARGIN = 10
+"""Cells left of the vertical axis."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,21 +29,28 @@ class WhatIfPoint:
     is_current: bool
 
 
-def what_if_bars(points: Sequence[WhatIfPoint], width: int) -> Content:
-    """One line per value: bar of need against memory, need, count and price."""
-    bar = max(10, width - 52)
-    lines = []
+def what_if_bars(label: str, points: Sequence[WhatIfPoint], width: int) -> Content:
+    """One line per value: bar of need against memory, need, verdict, count, price, hours and total."""
+    name = max(len(label), *(len(point.value) for point in points), 8) if points else len(label)
+    bar = max(10, min(WIDEST_BAR, width - name - 50))
+    head = f" {label:>{name}} {'memory':<{bar}} {'GiB':>7} {'fit':>5} {'count':>6}"
+    lines = [Content.styled(f"{head} {'$/h':>8} {'hours':>8} {'total':>8}"[:width], "bold")]
     for point in points:
-        mark = "▸" if point.is_current else " "
-        placed = point.row.placement
-        size = placed.size if placed else None
-        need = format_gib(size.expected_bytes) if size else "cannot be placed"
-        count = f"×{placed.num_gpus}" if placed else ""
-        line = (
-            f"{mark}{point.value:>10} {memory_bar(size, point.row.memory_bytes, bar)} {need:>16} "
-            f"{count:>5} {usd_text(point.row.usd_per_hour):>9}/h"
+        row, placed = point.row, point.row.placement
+        tone = TONES[row.verdict]
+        drawn = memory_bar(placed.size if placed else None, row.memory_bytes, bar)
+        need = f"{placed.size.expected_bytes / GIB:,.1f}" if placed else "-"
+        count = f"×{placed.num_gpus}" if placed else "-"
+        verdict = {Verdict.FITS: "fits", Verdict.TIGHT: "tight", Verdict.DOES_NOT_FIT: "no"}[row.verdict]
+        money = f"{usd_text(row.usd_per_hour):>8} {hours_text(row.hours):>8} {usd_text(row.usd_total):>8}"
+        style = "bold" if point.is_current else ""
+        lines.append(
+            Content.styled(f"{'▸' if point.is_current else ' '}{point.value:>{name}} ", style)
+            + Content.styled(drawn, tone)
+            + Content.styled(f" {need:>7} ", style)
+            + Content.styled(f"{verdict:>5}", tone)
+            + Content.styled(f" {count:>6} {money}", style)
         )
-        lines.append(Content.styled(line, "bold" if point.is_current else ""))
     return Content("\n").join(lines)
 
 
@@ -52,22 +65,36 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> set[int]:
     return front
 
 
-def scatter(points: Sequence[tuple[float, float]], width: int, height: int, x_label: str, y_label: str) -> Content:
-    """Points on logarithmic axes; those on the Pareto front are drawn full."""
-    import math
-
-    drawn = [(math.log(x), math.log(y)) for x, y in points if x > 0 and y > 0]
-    if not drawn:
-        return Content("No plan has both a time and a price.")
+def scatter(
+    points: Sequence[tuple[float, float]],
+    signs: Mapping[int, str],
+    width: int,
+    height: int,
+    x_text: Callable[[float], str],
+    y_text: Callable[[float], str],
+) -> Content:
+    """Points above zero on logarithmic axes; those named in ``signs`` are drawn by their sign, in colour."""
+    drawn = [(math.log(x), math.log(y)) for x, y in points]
     left, right = min(x for x, _ in drawn), max(x for x, _ in drawn)
     low, high = min(y for _, y in drawn), max(y for _, y in drawn)
-    grid = [[" "] * width for _ in range(height)]
-    front = pareto_front(drawn)
-    for i in sorted(range(len(drawn)), key=lambda i: i in front):
+    columns = max(10, width - MARGIN - 2)
+    grid = [[" "] * columns for _ in range(height)]
+    for i in sorted(range(len(drawn)), key=lambda i: i in signs):
         x, y = drawn[i]
-        column = round((x - left) / (right - left or 1) * (width - 1))
+        column = round((x - left) / (right - left or 1) * (columns - 1))
         line = height - 1 - round((y - low) / (high - low or 1) * (height - 1))
-        grid[line][column] = FRONT_POINT if i in front else POINT
-    title = f"{y_label} {math.exp(high):,.2f} (top) to {math.exp(low):,.2f} (bottom)"
-    axis = f"{x_label} {math.exp(left):,.2f} (left) to {math.exp(right):,.2f} (right); ● no plan is better in both"
-    return Content("\n".join([title, *("│" + "".join(line) for line in grid), "└" + "─" * width, axis]))
+        grid[line][column] = signs.get(i, POINT)
+    labels = {0: high, height // 2: (low + high) / 2, height - 1: low}
+    lines = []
+    for i, cells in enumerate(grid):
+        label = y_text(math.exp(labels[i])) if i in labels else ""
+        dots = [
+            Content(cell) if cell in (" ", POINT) else Content.styled(cell, "bold $text-success") for cell in cells
+        ]
+        lines.append(Content(f"{label:>{MARGIN}} {'┤' if label else '│'}") + Content("").join(dots))
+    lines.append(Content(f"{'':{MARGIN}} └" + "─" * columns))
+    ends = [x_text(math.exp(x)) for x in (left, (left + right) / 2, right)]
+    lines.append(
+        Content(" " * (MARGIN + 2) + ends[0] + ends[1].center(columns - len(ends[0]) - len(ends[2])) + ends[2])
+    )
+    return Content("\n").join(lines)
