@@ -55,6 +55,9 @@ class FrameworkTraits:
     sharded rank holds those of every flat parameter whole, frozen parts included."""
     expandable_segments: bool = False
     """Its launcher sets ``expandable_segments``, which spares most of the allocator's fragmentation."""
+    fsdp_version: int = 2
+    """1: flat parameters, gathered where they are used; 2: gathered on one stream and copied out on another;
+    0: not FSDP."""
     gathers_in_compute_dtype: bool = False
     """Sharded fp32 parameters are gathered in the compute dtype (FSDP2 mixed precision)."""
     gradient_dtype: str | None = None
@@ -69,6 +72,7 @@ _TRANSFORMERS = FrameworkTraits(
         url=f"{_HF}/transformers/blob/v4.57.1/src/transformers/trainer.py",
     ),
     upcasts_kbit_base=True,
+    fsdp_version=1,
 )
 _FRAMEWORKS = {
     traits.name: traits
@@ -135,6 +139,7 @@ _FRAMEWORKS = {
             adapter_dtype="bf16",
             adapter_dropout=0.1,
             repeats_kv=True,
+            fsdp_version=1,
         ),
         FrameworkTraits(
             name="torchtitan",
@@ -158,7 +163,7 @@ _FRAMEWORKS = {
             adapter_dtype="bf16",
         ),
         replace(_TRANSFORMERS, name="axolotl"),
-        replace(_TRANSFORMERS, name="deepspeed"),
+        replace(_TRANSFORMERS, name="deepspeed", fsdp_version=0),
     )
 }
 _ALIASES = {

@@ -13,8 +13,9 @@ from planner.memory.blocks.setting import Setting
 from planner.memory.blocks.sources import part_source
 from planner.memory.breakdown import MemoryTerm
 from planner.memory.colocated import beside_training
+from planner.memory.fragmentation import Cache
 from planner.memory.frameworks import FrameworkTraits
-from planner.memory.ops import Int, maximum, minimum, where
+from planner.memory.ops import Int, ceil_div, maximum, minimum
 from planner.memory.passes import evaluation_terms, forward_only_bytes, generation_terms
 from planner.memory.resident import Resident
 from planner.memory.sharding import Shares, Units, gathered_term, reduction_term
@@ -128,32 +129,29 @@ class Moments:
             return 0
         return forward_only_bytes(self.architecture, self.setting, self.traits, logit_rows=self.setting.tokens)
 
-    def slack(self) -> dict[str, Int]:
-        """Bytes of freed blocks that later requests of the same step cannot use, by phase.
+    def cache(self) -> Cache:
+        """What the step leaves in the allocator's cache."""
+        return Cache(
+            step=self.step,
+            held=self.held,
+            share=self.share,
+            unit=self.unit,
+            traits=self.traits,
+            keeps_outputs=self.traits.keeps_outputs or self.workload.keep_outputs,
+            expert_copy_bytes=self._expert_copy_bytes(),
+        )
 
-        Sharding allocates on a stream of its own, whose blocks other streams cannot take. A foreach optimizer's
-        list of temporaries, and the gradients of the logits, find holes of other sizes than theirs: about a
-        quarter and an eighth of them do not fit. Both shares were chosen with replays of traced steps (0.20-0.30
-        and 0.10-0.15) and the published reserved peaks in view: no independent measurement confirms them yet.
-        """
-        tail, tensors = self.step.tail, self.held.tensors
-        pools = where(self.share.parameters > 1, self.unit.root_bytes + 2 * self.unit.block_bytes, 0)
-        if not self.traits.expandable_segments and self.share.optimizer_on_gpu:
-            lists = self.held.rule.list_temporaries * tensors.num_params * ELEMENT_BYTES[tensors.dtype]
-            pools = pools + lists // 4
-        keeps = self.traits.keeps_outputs or self.workload.keep_outputs
-        stranded = 0 if keeps and tail.returns_stranded else tail.stranded_bytes
-        if not self.traits.expandable_segments:
-            stranded = stranded + tail.memory.backward_peak_bytes // 8
-        table = self.architecture.vocab_size * self.architecture.hidden_size
-        return {
-            "load": table if self.setting.loads_packed else 0,
-            "forward": pools,
-            "loss backward": pools + stranded,
-            "backward": pools,
-            "end of backward": pools,
-            "optimizer step": pools,
-        }
+    def _expert_copy_bytes(self) -> Int:
+        branch, setting = self.setting.adapter, self.setting
+        if branch is None:
+            return 0
+        copied = [
+            ceil_div(linear.num_params * ELEMENT_BYTES[setting.compute_dtype], setting.ep * setting.tp)
+            for group in self.architecture.groups
+            for linear in group.linears
+            if linear.role == "expert" and not linear.is_module and branch.applies(linear)
+        ]
+        return maximum(0, *copied)
 
     def _gathered(self, blocks: int) -> list[MemoryTerm]:
         return [gathered_term(self.unit, self.share, blocks=blocks)]

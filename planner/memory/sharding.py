@@ -57,6 +57,7 @@ def shares(parallelism: Parallelism) -> Shares:
     )
 
 
+GATHERED = "gathered parameters"
 FSDP = Citation(
     title="FSDP: one unit gathered, the next prefetched, the root kept from forward to backward",
     url="https://docs.pytorch.org/docs/stable/fsdp.html",
@@ -106,7 +107,7 @@ def gathered_term(unit: Units, share: Shares, *, blocks: int) -> MemoryTerm:
     """Whole parameters of the units in use: the root and ``blocks`` layers (the current and the prefetched)."""
     return MemoryTerm(
         kind="gathered",
-        label="gathered parameters",
+        label=GATHERED,
         size_bytes=where(share.parameters > 1, unit.root_bytes + blocks * unit.block_bytes, 0),
         formula="root + blocks × layer",
         inputs={"root": unit.root_bytes, "blocks": blocks, "layer": unit.block_bytes},

@@ -13,13 +13,14 @@ from planner.dtypes import ELEMENT_BYTES
 from planner.memory.blocks.decoder import transformer_block
 from planner.memory.blocks.encoder import encoder_block
 from planner.memory.blocks.litgpt import FIRST_ADAPTED_LAYER, PROMPT_TOKENS, litgpt_block
+from planner.memory.blocks.quirks import quirks
 from planner.memory.blocks.setting import Setting
 from planner.memory.blocks.tail import Tail, tail
 from planner.memory.frameworks import FrameworkTraits, LossKernel
 from planner.memory.ops import Int, ceil_div, maximum, minimum
 from planner.memory.sharding import Shares
 from planner.memory.tape import Tape, Tensor
-from planner.memory.tape_memory import TapeMemory, memory_of
+from planner.memory.tape_memory import TapeMemory, memory_of, without_grad
 from planner.memory.terms.objectives import Objective, objective_rule
 from planner.memory.versions import before_cut_cross_entropy
 from planner.model.architecture import (
@@ -41,6 +42,10 @@ class BlockRun:
     checkpointing: str
     input_bytes: Int
     """The layer's input, kept where the layer is checkpointed."""
+    temporary_bytes: Int
+    """Highest point of the layer's forward pass above what it keeps."""
+    cached_bytes: Int
+    """What that pass leaves in the allocator's cache."""
 
     def kept_by_kind(self) -> dict[str, Int]:
         """Bytes one layer keeps between forward and backward, by part of the layer."""
@@ -56,9 +61,9 @@ class BlockRun:
         return sum(self.kept_by_kind().values(), start=0)
 
     @property
-    def forward_extra_bytes(self) -> Int:
-        """Temporaries of the layer's forward pass beyond what it keeps."""
-        return self.memory.forward_peak_bytes - self.memory.saved_bytes
+    def num_kept(self) -> int:
+        """Tensors a layer keeps."""
+        return len(self.memory.saved) if self.checkpointing == "none" else 1
 
     @property
     def backward_extra_bytes(self) -> Int:
@@ -97,8 +102,18 @@ class StepMemory:
         return sum((run.count * run.memory.held_bytes for run in self.runs), start=0)
 
     @property
+    def num_kept(self) -> Int:
+        """Tensors all layers keep."""
+        return sum((run.count * run.num_kept for run in self.runs), start=0)
+
+    @property
     def forward_extra_bytes(self) -> Int:
-        return maximum(0, *(run.forward_extra_bytes for run in self.runs))
+        return maximum(0, *(run.temporary_bytes for run in self.runs))
+
+    @property
+    def cached_bytes(self) -> Int:
+        """What the forward passes of layers leave in the allocator's cache."""
+        return maximum(0, *(run.cached_bytes for run in self.runs))
 
     @property
     def backward_extra_bytes(self) -> Int:
@@ -188,10 +203,18 @@ def _run_block(
         "hidden states", setting.tokens * width, setting.stream_dtype, needs_grad=needs_grad, external=checkpointed
     )
     output = block_program(architecture, traits)(tape, x, group, architecture, setting)
+    memory = memory_of(tape, output, compiled=workload.compile)
+    if checkpointed:
+        bare = without_grad(tape, output)
+        temporary, cached = bare.peak_bytes, bare.cached_bytes
+    else:
+        temporary = cached = memory.forward_peak_bytes - memory.saved_bytes
     return BlockRun(
         count=count,
-        memory=memory_of(tape, output),
+        memory=memory,
         checkpointing=workload.gradient_checkpointing,
+        temporary_bytes=temporary,
+        cached_bytes=cached,
         input_bytes=setting.tokens * width * ELEMENT_BYTES[setting.stream_dtype],
     )
 
@@ -224,6 +247,6 @@ def _loss_kernel(
         return "in-place" if setting.old_kernels or before_cut_cross_entropy(workload) else "fused"
     if workload.loss == "fused":
         return "fused"
-    if architecture.kind != "decoder" and not setting.autocast:
-        return "same-dtype"  # encoders and encoder-decoders pass their logits to cross entropy as they are
+    if quirks(architecture.model_type).loses_in_logits_dtype and not setting.autocast:
+        return "same-dtype"
     return objective_rule(workload).loss_kernel or traits.loss_kernel

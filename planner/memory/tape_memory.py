@@ -41,8 +41,11 @@ class TapeMemory:
         return sizes
 
 
-def memory_of(tape: Tape, output: Tensor, *, output_gradient: bool = True) -> TapeMemory:
-    """Walk forward and back. ``output_gradient``: the caller hands in a gradient the size of the output."""
+def memory_of(tape: Tape, output: Tensor, *, output_gradient: bool = True, compiled: bool = False) -> TapeMemory:
+    """Walk forward and back. ``output_gradient``: the caller hands in a gradient the size of the output.
+
+    ``compiled``: selective checkpointing keeps no selected output that the backward pass never reads.
+    """
     saved = tuple(dict.fromkeys(storage for node in tape.nodes for storage in node.saved))
     forward_peak = _forward_peak(tape, set(saved), output)
     backward_peak = _backward_peak(tape.nodes, saved, output, output_gradient)
@@ -60,7 +63,7 @@ def memory_of(tape: Tape, output: Tensor, *, output_gradient: bool = True) -> Ta
                 for tensor in node.inputs
             )
         ),
-        selected_bytes=_selected_bytes(tape.nodes),
+        selected_bytes=_selected_bytes(tape.nodes, compiled),
         output_bytes=output.size_bytes,
         weight_gradient_bytes=sum(
             (node.weight_gradient_bytes for node in tape.nodes if node.output.needs_grad), start=0
@@ -68,8 +71,52 @@ def memory_of(tape: Tape, output: Tensor, *, output_gradient: bool = True) -> Ta
     )
 
 
-def _selected_bytes(nodes: Sequence[Node]) -> Int:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PassMemory:
+    """A forward pass that saves nothing, as of a checkpointed block. Bytes."""
+
+    peak_bytes: Int
+    cached_bytes: Int
+    """Blocks it leaves in the allocator's cache: the parts of a block have tensors of sizes of their own, and a
+    part finds no use for what the one before it freed.
+    """
+
+
+def without_grad(tape: Tape, output: Tensor) -> PassMemory:
+    """Walk forward alone, freeing each tensor after its last use."""
+    last_use: dict[Storage, int] = {}
+    for index, node in enumerate(tape.nodes):
+        for tensor in (*node.inputs, node.output):
+            last_use[tensor.storage] = index
+    live = dict.fromkeys(tensor.storage for tensor in tape.inputs)
+    total: Int = _total(live)
+    peak: Int = total
+    parts: dict[str, Int] = {}
+    highest: dict[str, Int] = {}
+    for index, node in enumerate(tape.nodes):
+        made, part = node.output.storage, node.output.storage.kind
+        extras = _total([storage for storage in node.saved if storage not in last_use])
+        if made not in live:
+            live[made] = None
+            total = total + made.size_bytes
+            parts[part] = parts.get(part, 0) + made.size_bytes
+        working = node.forward_scratch_bytes + extras
+        peak = maximum(peak, total + working)
+        highest[part] = maximum(highest.get(part, 0), parts.get(part, 0) + working)
+        for tensor in (*node.inputs, node.output):
+            storage = tensor.storage
+            if last_use[storage] == index and storage in live and storage is not output.storage:
+                del live[storage]
+                total = total - storage.size_bytes
+                parts[storage.kind] = parts.get(storage.kind, 0) - storage.size_bytes
+    return PassMemory(peak_bytes=peak, cached_bytes=sum(highest.values(), start=0))
+
+
+def _selected_bytes(nodes: Sequence[Node], compiled: bool) -> Int:
     matmuls = [node.output.storage for node in nodes if node.is_matmul]
+    chosen = matmuls[::2]
+    if compiled and matmuls:
+        chosen = [storage for storage in chosen if storage is not matmuls[-1]]  # it only enters the residual sum
     attention = [
         storage
         for node in nodes
@@ -77,7 +124,7 @@ def _selected_bytes(nodes: Sequence[Node]) -> Int:
         for storage in (node.output.storage, *node.saved)
         if storage.name.startswith("attention output")
     ]
-    return _total(dict.fromkeys((*matmuls[::2], *attention)))
+    return _total(dict.fromkeys((*chosen, *attention)))
 
 
 def _forward_peak(tape: Tape, saved: set[Storage], output: Tensor) -> Int:

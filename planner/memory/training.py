@@ -10,13 +10,14 @@ from planner.errors import UnsupportedError
 from planner.memory.blocks.litgpt import litgpt_view
 from planner.memory.breakdown import MemoryBreakdown, MemoryTerm, PhaseBreakdown
 from planner.memory.colocated import colocated_terms
+from planner.memory.fragmentation import Cache, slack_term
 from planner.memory.frameworks import framework_traits
 from planner.memory.moments import Moments
 from planner.memory.ops import Int
 from planner.memory.resident import resident
-from planner.memory.runtime import context_terms, slack_term
+from planner.memory.runtime import context_terms
 from planner.memory.settings import build_setting
-from planner.memory.sharding import shares, units
+from planner.memory.sharding import GATHERED, shares, units
 from planner.memory.step import run_step
 from planner.memory.terms.adapters import Trained, trained
 from planner.memory.terms.objectives import Objective, objective_rule, with_objective
@@ -68,12 +69,9 @@ def training_breakdown(
         rule=rule,
         engine=colocated_terms(architecture, workload, gpu) if workload.use_vllm and rule.rollouts else (),
     )  # fmt: skip
-    context = context_terms(gpu, num_gpus=parallelism.num_gpus)
+    context, cache = context_terms(gpu, num_gpus=parallelism.num_gpus), job.cache()
     return MemoryBreakdown(
-        phases=tuple(
-            _phase(name, terms, job, context, stranded_bytes=job.slack().get(name, 0))
-            for name, terms in job.phases().items()
-        )
+        phases=tuple(_phase(name, terms, job, context, cache) for name, terms in job.phases().items())
     )
 
 
@@ -85,15 +83,14 @@ def _with_value_model(parts: Trained, rule: Objective) -> Trained:
 
 
 def _phase(
-    name: str,
-    terms: list[MemoryTerm],
-    job: Moments,
-    context: tuple[MemoryTerm, ...],
-    *,
-    stranded_bytes: Int,
+    name: str, terms: list[MemoryTerm], job: Moments, context: tuple[MemoryTerm, ...], cache: Cache
 ) -> PhaseBreakdown:
     fixed_ids = {id(term) for term in (*job.held.loaded, *job.held.trained, *job.engine)}
     fixed: Int = sum((term.size_bytes for term in terms if id(term) in fixed_ids), start=0)
-    moving: Int = sum((term.size_bytes for term in terms if id(term) not in fixed_ids), start=0)
+    moving: Int = sum(
+        (term.size_bytes for term in terms if id(term) not in fixed_ids and term.kind != "gathered"), start=0
+    )
+    gathered: Int = sum((term.size_bytes for term in terms if term.label == GATHERED), start=0)
     live = tuple(term for term in terms if not (isinstance(term.size_bytes, int) and term.size_bytes == 0))
-    return PhaseBreakdown(phase=name, terms=(*live, slack_term(fixed, moving, stranded_bytes), *context))
+    slack = slack_term(cache, name, resident_bytes=fixed, moving_bytes=moving, gathered_bytes=gathered)
+    return PhaseBreakdown(phase=name, terms=(*live, slack, *context))

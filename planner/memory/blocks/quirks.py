@@ -34,6 +34,10 @@ class Quirks:
     """The family's code knows no fused kernel, whatever is asked for."""
     biases_attention: bool = False
     """A position bias per head reaches fused attention as a mask, made anew in every layer."""
+    scales_logits: bool = False
+    """The model multiplies its logits by a number, which makes a second copy of them."""
+    loses_in_logits_dtype: bool = False
+    """Logits go to cross entropy as they are instead of through transformers' common loss, which is in fp32."""
     dropout: float = 0.0
     """Dropout of residual branches and attention in the published configurations."""
 
@@ -50,6 +54,11 @@ _QUIRKS = {
     "glm": Quirks(joins_heads_by_copy=True),
     "glm4": Quirks(joins_heads_by_copy=True),
     "qwen": Quirks(joins_heads_by_copy=True),
+    "cohere": Quirks(scales_logits=True),
+    "cohere2": Quirks(scales_logits=True),
+    "granite": Quirks(scales_logits=True),
+    "granitemoe": Quirks(scales_logits=True),
+    "granitemoehybrid": Quirks(scales_logits=True),
     "bloom": Quirks(writes_out_attention=True),
     "gptj": Quirks(writes_out_attention=True),
     "mpt": Quirks(writes_out_attention=True),
@@ -57,13 +66,17 @@ _QUIRKS = {
     "opt": Quirks(dropout=0.1),
     **dict.fromkeys(
         ("t5", "mt5", "umt5"),
-        Quirks(dropout=0.1, inner_dropout=True, norm_keeps_input=True, biases_attention=True),
+        Quirks(
+            dropout=0.1,
+            loses_in_logits_dtype=True,
+            inner_dropout=True,
+            norm_keeps_input=True,
+            biases_attention=True,
+        ),
     ),
-    "bert": Quirks(dropout=0.1),
-    "bart": Quirks(dropout=0.1),
-    "roberta": Quirks(dropout=0.1),
-    "xlm-roberta": Quirks(dropout=0.1),
-    "distilbert": Quirks(dropout=0.1),
+    **dict.fromkeys(
+        ("bert", "roberta", "xlm-roberta", "distilbert", "bart"), Quirks(dropout=0.1, loses_in_logits_dtype=True)
+    ),
 }
 _COMMON = Quirks()
 

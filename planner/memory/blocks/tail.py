@@ -11,6 +11,7 @@ from planner.citation import Citation
 from planner.dtypes import ELEMENT_BYTES
 from planner.memory.blocks.decoder import norm
 from planner.memory.blocks.operators import Weight, cast, linear, scale
+from planner.memory.blocks.quirks import quirks
 from planner.memory.blocks.setting import Setting
 from planner.memory.frameworks import LossKernel
 from planner.memory.ops import Int, ceil_div, minimum, where
@@ -43,6 +44,8 @@ class Tail:
     memory: TapeMemory
     forward_peak_bytes: Int
     """Highest point before the outputs of the step before are let go."""
+    block_bytes: Int
+    """The largest single tensor of the loss."""
     stranded_bytes: Int = 0
     """Blocks freed on the way that fit nothing that follows: half-precision logits among fp32 tensors."""
     returns_stranded: bool = True
@@ -94,6 +97,7 @@ def tail(
     if kernel == "upcast":
         tape.hold(logits)
     scores = logits
+    copies = 2 if quirks(architecture.model_type).scales_logits else 1
     if architecture.logit_softcap is not None:
         capped = scale(tape, logits, name="scaled logits")
         capped = tape.op("tanh", (capped,), logits.elements, logits.dtype, saves_output=True)
@@ -115,7 +119,8 @@ def tail(
     return Tail(
         memory=memory,
         forward_peak_bytes=memory.forward_peak_bytes,
-        stranded_bytes=logits.size_bytes if logits.dtype != scores.dtype else 0,
+        block_bytes=scores.size_bytes,
+        stranded_bytes=copies * logits.size_bytes if logits.dtype != scores.dtype else 0,
         returns_stranded=returned is logits,
         logits_bytes=returned.size_bytes,
         formula=f"T × V × {ELEMENT_BYTES[scores.dtype]} (log-softmax saved for its gradient)",
@@ -130,6 +135,7 @@ def _in_place(tape: Tape, logits: Tensor) -> Tail:
     return Tail(
         memory=memory,
         forward_peak_bytes=memory.forward_peak_bytes,
+        block_bytes=logits.size_bytes,
         logits_bytes=logits.size_bytes,
         formula="T × V × 2 (logits, overwritten by their gradient)",
         source=UNSLOTH_LOSS,
@@ -161,6 +167,7 @@ def _split_head(tape: Tape, logits: Tensor, setting: Setting, tokens: Int) -> Ta
     return Tail(
         memory=memory_of(tape, loss),
         forward_peak_bytes=forward,
+        block_bytes=logits.size_bytes,
         logits_bytes=logits.size_bytes,
         formula="T × V × 4 (log-softmax saved for its gradient, released run by run)",
         source=LITGPT_HEAD,
@@ -193,6 +200,7 @@ def _chunked(tape: Tape, hidden: Tensor, weight: Weight, tokens: Int, vocabulary
     return Tail(
         memory=memory,
         forward_peak_bytes=memory.forward_peak_bytes,
+        block_bytes=rows * vocabulary * ELEMENT_BYTES["fp32"],
         logits_bytes=0,
         formula="T × d × 2 (gradient of the hidden states)",
         source=LIGER,
