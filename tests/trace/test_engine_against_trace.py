@@ -56,17 +56,38 @@ def test_the_formulas_and_the_traced_step_agree(model: str, workload: TrainingWo
     assert answer.expected_bytes == pytest.approx(traced, rel=0.02)
 
 
+@pytest.mark.parametrize(
+    "workload",
+    [
+        pytest.param(TRAINER, id="lora"),
+        pytest.param(replace(TRAINER, gradient_checkpointing="full"), id="checkpointed"),
+        pytest.param(replace(TRAINER, gradient_checkpointing="full", seq_len=2048), id="long"),
+        pytest.param(replace(TRAINER, method="full"), id="full"),
+    ],
+)
+def test_the_formulas_and_the_replayed_allocator_agree(model: str, workload: TrainingWorkload) -> None:
+    architecture = resolve(model).architecture
+    assert architecture is not None
+    replayed = trace(PlanRequest(model=model, workload=workload)).peak_bytes(Quantity.RESERVED)
+    answer = estimate(architecture, workload, Parallelism(), None, Quantity.RESERVED)
+    assert answer.expected_bytes == pytest.approx(replayed, rel=0.06)
+
+
 _SIZES = {"num_hidden_layers": 4, "num_attention_heads": 8, "vocab_size": 8000}
 FAMILIES = {
     "t5": {
         "model_type": "t5", "d_model": 512, "d_kv": 64, "d_ff": 1024, "num_layers": 4, "num_decoder_layers": 4,
         "num_heads": 8, "vocab_size": 8000, "feed_forward_proj": "gated-gelu",
     },
-    "bert": {**_SIZES, "max_position_embeddings": 512, "model_type": "bert", "hidden_size": 512, "intermediate_size": 2048},
+    "bert": {
+        **_SIZES, "model_type": "bert", "hidden_size": 512, "intermediate_size": 2048,
+        "max_position_embeddings": 512,
+    },
     "bloom": {"model_type": "bloom", "hidden_size": 512, "n_layer": 4, "n_head": 8, "vocab_size": 8000},
     "qwen2_moe": {
         **_SIZES, "model_type": "qwen2_moe", "hidden_size": 512, "intermediate_size": 1024,
-        "num_key_value_heads": 8, "max_position_embeddings": 2048, "num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 512,
+        "num_key_value_heads": 8, "max_position_embeddings": 2048, "moe_intermediate_size": 512,
+        "num_experts": 8, "num_experts_per_tok": 2,
         "shared_expert_intermediate_size": 1024, "decoder_sparse_step": 1, "mlp_only_layers": [],
     },
 }  # fmt: skip
