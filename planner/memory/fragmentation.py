@@ -41,6 +41,10 @@ class Cache:
     unit: Units
     traits: FrameworkTraits
     keeps_outputs: bool
+    loading_bytes: Int
+    """The largest matrix that passes through the device while packed weights are loaded. Of the block it leaves,
+    what follows uses all or nothing; half is expected.
+    """
     expert_copy_bytes: Int
     """The larger of the copies an adapter makes of a layer's fused experts: the smaller one's gradient takes its
     block only in part.
@@ -49,7 +53,7 @@ class Cache:
     def unused_bytes(self, phase: str, moving_bytes: Int, gathered_bytes: Int) -> Int:
         """Cached bytes ``phase`` cannot use while ``moving_bytes`` of its own are alive."""
         if phase == "load":
-            return self._left_over(moving_bytes) + _PARTLY_FILLED_BYTES
+            return self._left_over(moving_bytes) + self.loading_bytes // 2 + _PARTLY_FILLED_BYTES
         unused = self._gather_stream(gathered_bytes) + self._gradient_stream(phase)
         if phase == "loss backward":
             unused = unused + self._stranded_logits()

@@ -10,6 +10,7 @@ from typing import Literal
 
 from planner.citation import Citation
 from planner.errors import UnsupportedError
+from planner.memory.versions import release
 from planner.request import TrainingWorkload
 
 Program = Literal["transformers", "litgpt", "torchtitan", "unsloth"]
@@ -36,6 +37,8 @@ class FrameworkTraits:
     """The training forward fills a KV cache; None: where the loop keeps outputs of a transformers model."""
     adapter_dtype: str | None = None
     """Dtype of adapter weights when the request leaves the default; None: fp32, as peft."""
+    quantised_adapter_dtype: str | None = None
+    """The same on quantised weights; None: no different."""
     upcasts_kbit_base: bool = False
     """``prepare_model_for_kbit_training``: every unquantised frozen parameter of a k-bit model becomes fp32."""
     repeats_kv: bool = False
@@ -78,7 +81,16 @@ _FRAMEWORKS = {
     traits.name: traits
     for traits in (
         _TRANSFORMERS,
-        replace(_TRANSFORMERS, name="trl"),
+        replace(
+            _TRANSFORMERS,
+            name="trl",
+            source=Citation(
+                title="TRL since 0.26: quantised models keep their dtypes, their adapters become bf16",
+                url=f"{_HF}/trl/blob/v0.27.0/trl/trainer/sft_trainer.py",
+            ),
+            upcasts_kbit_base=False,
+            quantised_adapter_dtype="bf16",
+        ),
         replace(
             _TRANSFORMERS,
             name="peft",
@@ -190,6 +202,8 @@ def framework_traits(workload: TrainingWorkload) -> FrameworkTraits:
             hint=f"known: {', '.join(_FRAMEWORKS)}",
         )
     version = workload.framework_version or ""
+    if traits.name == "trl" and (release(version) or (1,)) < (0, 26):
+        return replace(traits, upcasts_kbit_base=True, quantised_adapter_dtype=None)
     if traits.program == "transformers" and traits.loss_kernel == "upcast" and _is_before(version, (4, 45)):
         return replace(traits, loss_kernel="upcast-shift-copy", repeats_kv=True)
     return traits

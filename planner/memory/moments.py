@@ -138,8 +138,13 @@ class Moments:
             unit=self.unit,
             traits=self.traits,
             keeps_outputs=self.traits.keeps_outputs or self.workload.keep_outputs,
+            loading_bytes=self._loading_bytes(),
             expert_copy_bytes=self._expert_copy_bytes(),
         )
+
+    def _loading_bytes(self) -> Int:
+        table = self.architecture.vocab_size * self.architecture.hidden_size
+        return table * ELEMENT_BYTES["bf16"] if self.setting.loads_packed else 0
 
     def _expert_copy_bytes(self) -> Int:
         branch, setting = self.setting.adapter, self.setting

@@ -13,6 +13,7 @@ from planner.memory.terms.adapters import LOW_RANK
 from planner.memory.terms.targets import is_target
 from planner.memory.versions import (
     dequantises_to_fp16,
+    litgpt_masks_attention,
     peft_follows_base,
     saves_quantised_inputs,
     t5_is_eager,
@@ -126,7 +127,7 @@ def attention_kernel(
     family = quirks(architecture.model_type)
     if workload.attention == "eager" or family.writes_out_attention:
         return "eager"
-    if family.biases_attention and t5_is_eager(workload):
+    if (family.biases_attention and t5_is_eager(workload)) or litgpt_masks_attention(workload):
         return "eager"
     if workload.attention.startswith("flash"):
         return "flash"
@@ -180,8 +181,11 @@ def adapter_dtype(workload: TrainingWorkload, traits: FrameworkTraits, base: str
     peft keeps them in fp32 since 0.12 (August 2024); before, they took the dtype of the floating-point weight
     they sit on. Source: https://github.com/huggingface/peft/releases/tag/v0.12.0
     """
+    quantised = weight_format(workload.weight_dtype).is_quantised
     if traits.program == "transformers" and peft_follows_base(workload) and base in ("bf16", "fp16"):
-        return workload.adapter.dtype if weight_format(workload.weight_dtype).is_quantised else base
+        return workload.adapter.dtype if quantised else base
+    if workload.adapter.dtype == "fp32" and quantised and traits.quantised_adapter_dtype:
+        return traits.quantised_adapter_dtype
     if workload.adapter.dtype == "fp32" and traits.adapter_dtype:
         return base if traits.program == "litgpt" else traits.adapter_dtype
     return workload.adapter.dtype

@@ -80,6 +80,18 @@ def t5_is_eager(workload: TrainingWorkload) -> bool:
     return torch_before(workload, 2, 13) if found is None else found < (5, 15, 0)
 
 
+def litgpt_masks_attention(workload: TrainingWorkload) -> bool:
+    """Lit-GPT of 2023 on torch 2.0 gave attention a mask, which no fused kernel of that torch took.
+
+    Source: https://github.com/pytorch/pytorch/blob/v2.0.0/aten/src/ATen/native/transformers/cuda/sdp_utils.h
+    """
+    if workload.framework not in ("litgpt", "lit-gpt"):
+        return False
+    if workload.torch_version:
+        return torch_before(workload, 2, 1)
+    return year(workload) == 2023
+
+
 def peft_follows_base(workload: TrainingWorkload) -> bool:
     """A stack older than peft 0.12 (August 2024), judged by its torch or the year of its framework."""
     if workload.torch_version:

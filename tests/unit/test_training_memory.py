@@ -144,3 +144,30 @@ def test_litgpt_unties_the_head_it_loads(llama: ModelArchitecture) -> None:
     tied = _phase(llama, lora, "load")["weights"]
     untied = _phase(llama, replace(lora, framework="litgpt"), "load")["weights"]
     assert untied - tied == llama.vocab_size * llama.hidden_size * 2
+
+
+def test_trl_leaves_quantised_models_as_they_are(llama: ModelArchitecture) -> None:
+    """https://github.com/huggingface/trl/blob/v0.27.0/trl/trainer/sft_trainer.py"""
+    job = replace(BASE, method="qlora", weight_dtype="nf4", framework="trl")
+    now = _phase(llama, job, "load")
+    before = _phase(llama, replace(job, framework_version="0.25.1"), "load")
+    assert 2 * now["unquantised weights"] == before["unquantised weights"]
+    assert 2 * now["adapter weights"] == before["adapter weights"]
+
+
+def test_lit_gpt_of_2023_kept_the_scores_of_its_attention(llama: ModelArchitecture) -> None:
+    job = replace(BASE, framework="litgpt", gradient_checkpointing="none", seq_len=2048)
+    heads = llama.groups[0].mixer.num_attention_heads  # type: ignore[union-attr]
+    scores = llama.num_layers * BASE.batch_size * heads * 2048**2 * 2
+    more = _peak(llama, replace(job, framework_version="2023")) - _peak(llama, job)
+    assert more == pytest.approx(scores, rel=0.15)
+
+
+def test_reduced_gradients_stay_on_the_stream_of_fsdp(llama: ModelArchitecture) -> None:
+    """FSDP2 reduces on a stream of its own, whose freed blocks the next forward pass cannot use."""
+    job = replace(BASE, method="full", framework="torchtitan", weight_dtype="fp32")
+    spread = Parallelism(dp_shard=8)
+    memory = breakdown(llama, job, spread, None)
+    phases = {phase.phase: {term.label: term.size_bytes for term in phase.terms} for phase in memory.phases}
+    gradients = phases["optimizer step"]["gradients"]
+    assert phases["loss backward"]["allocator slack"] - phases["optimizer step"]["allocator slack"] >= gradients

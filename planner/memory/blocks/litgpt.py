@@ -19,6 +19,7 @@ from planner.memory.blocks.operators import (
     capped_attention,
     cast,
     dropout,
+    eager_attention,
     efficient_attention,
     flash_attention,
     linear,
@@ -143,6 +144,9 @@ def _attention(
     rows = setting.batch * heads * setting.seq
     if quirks(architecture.model_type).caps_attention:
         out = capped_attention(tape, q, k, v, scores=rows * setting.seq)
+    elif setting.attention == "eager":
+        scores = rows * setting.seq
+        out = eager_attention(tape, q, k, v, scores=scores, probability=0.0, softmax_in_fp32=setting.autocast)
     else:
         out = flash_attention(tape, q, k, v, lse_rows=rows)
     if setting.prompt_tokens:
