@@ -1,12 +1,12 @@
 """The founding documents' rules of thumb, exactly as stated: tier ``rule``.
 
 P is the number of parameters the model is *named* by (70B -> 70e9), Q the bits of a weight. Arithmetic is exact
-(fractions, then whole bytes), so 70B at 16 bits is 168,000,000,000 bytes.
+(decimals, then whole bytes), so 70B at 16 bits is 168,000,000,000 bytes.
 """
 
 from __future__ import annotations
 
-from fractions import Fraction
+from decimal import Decimal
 
 from planner.bits import bits_choice
 from planner.citation import Citation
@@ -23,7 +23,7 @@ ADAM_BYTES_PER_PARAM = 8
 GRADIENT_BYTES_PER_PARAM = 4
 ACTIVATION_BYTES_PER_PARAM = 8
 PESSIMISTIC_TRAINING_FACTOR = 20
-SERVING_OVERHEAD = Fraction(12, 10)
+SERVING_OVERHEAD = Decimal("1.2")
 
 
 def stored_weights(num_params: int, bits: str = "32") -> Estimate:
@@ -82,11 +82,11 @@ def prompt_tuning_params(num_virtual_tokens: int, hidden_size: int) -> int:
     return num_virtual_tokens * hidden_size
 
 
-def _weights(num_params: int, bits: str) -> Fraction:
+def _weights(num_params: int, bits: str) -> Decimal:
     if num_params < 1:
         raise RequestError("the number of parameters is positive", hint="for example 7B")
     bits_choice(bits)
-    return Fraction(num_params * BYTES_PER_PARAM) * Fraction(bits) / FULL_PRECISION_BITS
+    return num_params * BYTES_PER_PARAM * Decimal(bits) / FULL_PRECISION_BITS
 
 
 def _term(kind: str, label: str, size_bytes: int, formula: str, **inputs: object) -> MemoryTerm:
