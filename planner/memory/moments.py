@@ -12,7 +12,6 @@ from planner.memory.blocks.operators import AUTOGRAD
 from planner.memory.blocks.setting import Setting
 from planner.memory.blocks.sources import part_source
 from planner.memory.breakdown import MemoryTerm
-from planner.memory.colocated import beside_training
 from planner.memory.fragmentation import Cache
 from planner.memory.frameworks import FrameworkTraits
 from planner.memory.ops import Int, ceil_div, maximum, minimum
@@ -55,6 +54,8 @@ class Moments:
         phases = self._step_phases(static) | self._other_phases(static)
         if not self.engine:
             return phases
+        from planner.memory.colocated import beside_training
+
         return beside_training(phases, self.engine, sleeps=self.workload.vllm_enable_sleep_mode)
 
     def _step_phases(self, static: list[MemoryTerm]) -> dict[str, list[MemoryTerm]]:

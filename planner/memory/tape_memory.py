@@ -47,14 +47,15 @@ def memory_of(tape: Tape, output: Tensor, *, output_gradient: bool = True, compi
     ``compiled``: selective checkpointing keeps no selected output that the backward pass never reads.
     """
     saved = tuple(dict.fromkeys(storage for node in tape.nodes for storage in node.saved))
-    forward_peak = _forward_peak(tape, set(saved), output)
+    kept = set(saved)
+    forward_peak = _forward_peak(tape, kept, output)
     backward_peak = _backward_peak(tape.nodes, saved, output, output_gradient)
     return TapeMemory(
         saved=saved,
         saved_bytes=_total(saved),
         forward_peak_bytes=forward_peak,
         backward_peak_bytes=backward_peak,
-        held_bytes=_total(dict.fromkeys(storage for storage in tape.held if storage not in set(saved))),
+        held_bytes=_total(dict.fromkeys(storage for storage in tape.held if storage not in kept)),
         graph_bytes=_total(
             dict.fromkeys(
                 tensor.storage

@@ -9,7 +9,6 @@ from planner.dtypes import ELEMENT_BYTES, weight_format
 from planner.errors import UnsupportedError
 from planner.memory.blocks.litgpt import litgpt_view
 from planner.memory.breakdown import MemoryBreakdown, MemoryTerm, PhaseBreakdown
-from planner.memory.colocated import colocated_terms
 from planner.memory.fragmentation import Cache, slack_term
 from planner.memory.frameworks import framework_traits
 from planner.memory.moments import Moments
@@ -67,12 +66,21 @@ def training_breakdown(
         gradient_element=ELEMENT_BYTES[setting.stream_dtype],
         setting=setting,
         rule=rule,
-        engine=colocated_terms(architecture, workload, gpu) if workload.use_vllm and rule.rollouts else (),
+        engine=_engine(architecture, workload, gpu) if workload.use_vllm and rule.rollouts else (),
     )  # fmt: skip
     context, cache = context_terms(gpu, num_gpus=parallelism.num_gpus), job.cache()
     return MemoryBreakdown(
         phases=tuple(_phase(name, terms, job, context, cache) for name, terms in job.phases().items())
     )
+
+
+def _engine(
+    architecture: ModelArchitecture, workload: TrainingWorkload, gpu: Gpu | None
+) -> tuple[MemoryTerm, ...]:
+    """The engine that generates rollouts beside the trained model."""
+    from planner.memory.colocated import colocated_terms
+
+    return colocated_terms(architecture, workload, gpu)
 
 
 def _with_value_model(parts: Trained, rule: Objective) -> Trained:

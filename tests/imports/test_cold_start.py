@@ -14,8 +14,9 @@ HEAVY = ("pydantic", "rich", "pandas", "torch", "transformers", "textual", "nump
 LATE = ("validate", "planner.advice", "planner.export", "planner.search", "planner.throughput", "tui.app")
 """Rooms of ours that an answer does not enter."""
 UNASKED = (
-    "hardware_db.naming", "planner.memory.serving_planned", "planner.model.families.generic", "planner.remedies",
-    "planner.request_text", "planner.speeds", "tui.render.sheet",
+    "hardware_db.naming", "planner.memory.colocated", "planner.memory.serving_planned",
+    "planner.model.families.generic", "planner.remedies", "planner.request_text", "planner.speeds",
+    "tui.render.sheet",
 )  # fmt: skip
 """Files of ours for names, engines, configs and pages that the quickest question does not have."""
 PROBE = """
