@@ -100,6 +100,8 @@ def check_choice(name: str, value: str | None, choices: tuple[str, ...]) -> None
     if name == "method" and value.lower() in vocabulary.OBJECTIVES:
         hint = f"that is an objective: --objective {value.lower()}, with the method that trains it"
         raise RequestError(f"there is no method {value!r}", hint=hint)
+    if name == "engine" and (other := vocabulary.UNMODELLED_ENGINES.get(value.lower().replace(" ", "-"))):
+        raise UnsupportedError(f"{value} is not modelled as an engine", hint=other)
     near = get_close_matches(str(value).lower(), choices, n=2, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"one of {', '.join(choices)}"
     raise RequestError(f"there is no {_human(name)} {value!r}", hint=hint)

@@ -30,6 +30,18 @@ ATTENTION = ("eager", "sdpa", "flash-attention-2")
 LOSSES = ("standard", "chunked", "fused")
 OBJECTIVES = ("sft", "pretrain", "dpo", "orpo", "kto", "ppo", "grpo", "reward", "sequence-classification")
 ENGINES = ("transformers", "vllm", "sglang", "llama.cpp", "litgpt", "autoawq")
+UNMODELLED_ENGINES = {
+    "ollama": "it runs llama.cpp: --engine llama.cpp",
+    "lm-studio": "on NVIDIA GPUs it runs llama.cpp: --engine llama.cpp",
+    "koboldcpp": "it runs llama.cpp: --engine llama.cpp",
+    "tensorrt-llm": "--engine vllm shares its paged cache, not its start",
+    "tgi": "--engine vllm shares its paged cache, not its start",
+    "lmdeploy": "--engine vllm shares its paged cache, not its start",
+    "exllamav2": "its own weight format is not modelled; --engine vllm serves gptq-int4",
+    "exllamav3": "its own weight format is not modelled; --engine vllm serves gptq-int4",
+    "mlx": "on Apple silicon --engine llama.cpp is modelled",
+}
+"""Engines people name that have no formulas here, and what to ask for instead."""
 CPU_OFFLOAD = ("none", "optimizer", "parameters", "nvme")
 PIPELINE_SCHEDULES = ("gpipe", "1f1b", "interleaved-1f1b", "zero-bubble")
 COMPUTE_DTYPES = ("fp32", "bf16", "fp16")

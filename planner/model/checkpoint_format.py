@@ -19,10 +19,10 @@ def weight_format_name(quantization: Mapping[str, Any]) -> str:
         not method and ("load_in_4bit" in quantization or "load_in_8bit" in quantization)
     ):
         return _bitsandbytes(quantization)
-    if method == "gptq" and bits in (4, 8):
-        return f"gptq-int{bits}"
+    if method == "gptq" and bits in (2, 3, 4, 8):
+        return f"gptq-int{bits}" + _grouped(quantization.get("group_size"))
     if method == "awq" and bits == 4:
-        return "awq-int4"
+        return "awq-int4" + _grouped(quantization.get("group_size", quantization.get("q_group_size")))
     if method in ("fp8", "fbgemm_fp8"):
         return "fp8"
     if method == "mxfp4":
@@ -42,18 +42,41 @@ def _bitsandbytes(quantization: Mapping[str, Any]) -> str:
     return kind + ("-dq" if quantization.get("bnb_4bit_use_double_quant") else "")
 
 
+def _grouped(size: object) -> str:
+    """The suffix of a group size that is not the usual 128; -1 stands for one group per row."""
+    if size in (None, 128):
+        return ""
+    if isinstance(size, bool) or not isinstance(size, int) or not (size == -1 or 0 < size < 100_000):
+        raise UnsupportedError(f"a group size of {str(size)[:20]} is not modelled", hint="-1, or 32 to 1024 weights")
+    return f"-g{'ch' if size == -1 else size}"
+
+
 def _compressed_tensors(quantization: Mapping[str, Any]) -> str:
-    """Groups with one scheme: floats of 8 bits are fp8, floats of 4 bits NVFP4, integers as GPTQ stores them."""
+    """Groups with one scheme: floats of 8 bits are fp8, floats of 4 bits NVFP4; integers as ``_integers`` says.
+
+    Source: https://github.com/vllm-project/compressed-tensors/blob/main/src/compressed_tensors/quantization/quant_args.py
+    """
     algorithm = str(quantization.get("quant_algo") or "").upper()
     if algorithm in ("FP8", "NVFP4"):
         return algorithm.lower()
     groups = quantization.get("config_groups")
     schemes = groups.values() if isinstance(groups, Mapping) else ()
     weights = [scheme.get("weights") for scheme in schemes if isinstance(scheme, Mapping)]
-    kinds = {f"{w.get('type')}{w.get('num_bits')}" for w in weights if isinstance(w, Mapping)}
-    names = {"float8": "fp8", "float4": "nvfp4", "int4": "gptq-int4", "int8": "gptq-int8"}
-    if len(kinds) == 1 and (kind := kinds.pop()) in names:
-        return names[kind]
+    kinds = {_kind(each) for each in weights if isinstance(each, Mapping)}
+    if len(kinds) == 1 and (kind := kinds.pop()) is not None:
+        return kind
     raise UnsupportedError(
         "this mix of compressed-tensors formats is not modelled", hint="plan its unquantised model"
     )
+
+
+def _kind(weights: Mapping[str, Any]) -> str | None:
+    """Integers without zero points lie as GPTQ's do, with zero points as AWQ's; a channel is one group per row."""
+    kind = f"{weights.get('type')}{weights.get('num_bits')}"
+    if kind in ("float8", "float4"):
+        return {"float8": "fp8", "float4": "nvfp4"}[kind]
+    if kind not in ("int4", "int8"):
+        return None
+    by_row = weights.get("strategy") in ("channel", "tensor")
+    group = _grouped(-1 if by_row else weights.get("group_size"))
+    return ("awq-int4" if kind == "int4" and weights.get("symmetric") is False else f"gptq-{kind}") + group

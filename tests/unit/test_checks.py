@@ -55,6 +55,13 @@ def test_impossible_requests_are_refused(request_: PlanRequest) -> None:
     assert "\n" not in caught.value.message
 
 
+@pytest.mark.parametrize(("engine", "instead"), [("ollama", "llama.cpp"), ("LM Studio", "llama.cpp"), ("TGI", "vllm")])
+def test_engines_without_formulas_are_refused_by_name_with_the_nearest_one(engine: str, instead: str) -> None:
+    with pytest.raises(UnsupportedError, match=engine) as caught:
+        check_request(serve(engine=engine))
+    assert f"--engine {instead}" in (caught.value.hint or "")
+
+
 def test_a_quantised_model_is_not_fully_fine_tuned_and_the_way_out_is_named() -> None:
     with pytest.raises(RequestError) as caught:
         check_request(train(method="full", weight_dtype="int8"))

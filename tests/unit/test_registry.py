@@ -248,11 +248,18 @@ def test_an_unknown_model_type_of_llama_shape_is_taken_as_llama_with_a_doubt(tmp
           "bnb_4bit_use_double_quant": True}, "nf4-dq"),
         ({"quant_method": "bitsandbytes", "load_in_8bit": True}, "int8"),
         ({"quant_method": "gptq", "bits": 8}, "gptq-int8"),
+        ({"quant_method": "gptq", "bits": 4, "group_size": 32}, "gptq-int4-g32"),
+        ({"quant_method": "gptq", "bits": 4, "group_size": -1}, "gptq-int4-gch"),
         ({"quant_method": "awq", "bits": 4}, "awq-int4"),
+        ({"quant_method": "awq", "bits": 4, "group_size": 64}, "awq-int4-g64"),
         ({"quant_method": "fp8", "weight_block_size": [128, 128]}, "fp8"),
         ({"quant_method": "mxfp4"}, "mxfp4"),
         ({"quant_method": "compressed-tensors",
           "config_groups": {"group_0": {"weights": {"type": "float", "num_bits": 4}}}}, "nvfp4"),
+        ({"quant_method": "compressed-tensors", "config_groups": {"group_0": {"weights": {
+            "type": "int", "num_bits": 8, "strategy": "channel", "symmetric": True}}}}, "gptq-int8-gch"),
+        ({"quant_method": "compressed-tensors", "config_groups": {"group_0": {"weights": {
+            "type": "int", "num_bits": 4, "group_size": 32, "symmetric": False}}}}, "awq-int4-g32"),
         ({"quant_method": "modelopt", "quant_algo": "NVFP4"}, "nvfp4"),
         (None, None),
     ],
@@ -260,6 +267,12 @@ def test_an_unknown_model_type_of_llama_shape_is_taken_as_llama_with_a_doubt(tmp
 def test_the_weight_format_of_a_checkpoint(tmp_path: Path, quantization: Any, name: str | None) -> None:
     folder = written(tmp_path / "packed", LLAMA | {"quantization_config": quantization})
     assert resolve(str(folder)).checkpoint_weight_dtype == name
+
+
+def test_a_group_size_that_is_none_is_refused(tmp_path: Path) -> None:
+    odd = {"quant_method": "gptq", "bits": 4, "group_size": "many"}
+    with pytest.raises(UnsupportedError, match="group size of many"):
+        resolve(str(written(tmp_path / "packed", LLAMA | {"quantization_config": odd})))
 
 
 def test_an_unknown_quantisation_is_refused_by_name(tmp_path: Path) -> None:
