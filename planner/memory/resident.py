@@ -14,7 +14,7 @@ from planner.memory.frameworks import FrameworkTraits
 from planner.memory.ops import Int, ceil_div, where
 from planner.memory.runtime import workspace_term
 from planner.memory.settings import adapter_dtype
-from planner.memory.sharding import Shares, bucket_term
+from planner.memory.sharding import Shares, bucket_term, experts_beyond
 from planner.memory.terms.adapters import Trained, adapter_terms
 from planner.memory.terms.objectives import frozen_copies, objective_rule
 from planner.memory.terms.optimizer import (
@@ -84,7 +84,7 @@ def resident(
     spread = WeightSpread(
         tp=share.tp,
         pp=share.pp,
-        ep=share.ep,
+        ep=experts_beyond(share, share.parameters),
         quantises_head=traits.quantises_head,
         packs_experts=separates_experts(workload),
     )
@@ -104,7 +104,7 @@ def resident(
         loaded = [replace(term, size_bytes=0 * term.size_bytes) for term in loaded]
     tensors = _tensors(architecture, workload, parts, own, share)
     rule = optimizer_rule("none" if workload.method == "mezo" else workload.optimizer)
-    reduced = _gradients(workload, own, share, parts)
+    reduced = _gradients(architecture, workload, own, share, parts)
     gradients = _unsharded(architecture, workload, traits, own, share, parts, reduced)
     steps = workload.gradient_accumulation_steps
     by_default = traits.accumulates_unsharded & (share.gradients == 1)
@@ -160,9 +160,26 @@ def _frozen_models(architecture: ModelArchitecture, dtype: str, share: Shares, c
     )
 
 
-def _gradients(workload: TrainingWorkload, dtype: str, share: Shares, parts: Trained) -> MemoryTerm:
+def _held(
+    architecture: ModelArchitecture, workload: TrainingWorkload, parts: Trained, share: Shares, ways: Int
+) -> Int:
+    """Trained parameters before they are cut ``ways``, without the experts of other expert-parallel ranks."""
+    if workload.method != "full":
+        return parts.trainable
+    experts = sum(
+        group.count * linear.num_params
+        for group in architecture.groups
+        for linear in group.linears
+        if linear.role == "expert"
+    )
+    return parts.trainable - experts + ceil_div(experts, experts_beyond(share, ways))
+
+
+def _gradients(
+    architecture: ModelArchitecture, workload: TrainingWorkload, dtype: str, share: Shares, parts: Trained
+) -> MemoryTerm:
     element = ELEMENT_BYTES[workload.gradient_accumulation_dtype or dtype]
-    count = 0 if workload.method == "mezo" else parts.trainable
+    count = 0 if workload.method == "mezo" else _held(architecture, workload, parts, share, share.gradients)
     ways = share.gradients * share.tp * share.pp
     size = ceil_div(count * element, ways)
     return MemoryTerm(
@@ -220,7 +237,7 @@ def _tensors(
         for linear in group.linears
     )
     return TrainedTensors(
-        num_params=ceil_div(parts.trainable, ways),
+        num_params=ceil_div(_held(architecture, workload, parts, share, share.optimizer), ways),
         dtype=dtype,
         largest=ceil_div(matrix, share.optimizer * share.tp) if whole_modules else 0,
         factored_params=ceil_div(factored + architecture.vocab_size + architecture.hidden_size, ways),

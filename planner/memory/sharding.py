@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from planner.citation import Citation
 from planner.dtypes import ELEMENT_BYTES, WeightFormat
 from planner.memory.breakdown import MemoryTerm
-from planner.memory.ops import Int, ceil_div, minimum, where
+from planner.memory.ops import Int, ceil_div, maximum, minimum, where
 from planner.model.architecture import ModelArchitecture
 from planner.request import Parallelism
 
@@ -57,6 +57,14 @@ def shares(parallelism: Parallelism) -> Shares:
     )
 
 
+def experts_beyond(share: Shares, ways: Int) -> Int:
+    """Further ways experts are cut where their other parameters are cut ``ways``.
+
+    Expert-parallel ranks are data-parallel ones, and what FSDP or ZeRO shards goes to all of them once.
+    """
+    return maximum(1, share.ep // ways)
+
+
 GATHERED = "gathered parameters"
 FSDP = Citation(
     title="FSDP: one unit gathered, the next prefetched, the root kept from forward to backward",
@@ -83,23 +91,25 @@ class Units:
     block_params: Int
 
 
-def units(architecture: ModelArchitecture, fmt: WeightFormat, plain_dtype: str, tp: Int) -> Units:
+def units(architecture: ModelArchitecture, fmt: WeightFormat, plain_dtype: str, tp: Int, ep: Int) -> Units:
     """Units of a model whose layers are wrapped one by one, gathered in ``plain_dtype`` or as they are packed."""
     element = ELEMENT_BYTES[plain_dtype]
     root = architecture.embedding_params + architecture.lm_head_params + architecture.other_params
     largest = max(architecture.groups, key=lambda group: group.params_per_layer)
-    packed = largest.other_params * element
+    packed: Int = largest.other_params * element
+    experts = sum(linear.num_params for linear in largest.linears if linear.role == "expert")
     for linear in largest.linears:
         if fmt.is_quantised and fmt.quantises(
             linear.role, is_module=linear.is_packable, kept=linear.keeps_precision
         ):
-            packed += linear.count * fmt.matrix_bytes(linear.in_features, linear.out_features).packed_bytes
+            size = linear.count * fmt.matrix_bytes(linear.in_features, linear.out_features).packed_bytes
         else:
-            packed += linear.num_params * element
+            size = linear.num_params * element
+        packed = packed + (ceil_div(size, ep) if linear.role == "expert" else size)
     return Units(
         root_bytes=ceil_div(root * element, tp),
         block_bytes=ceil_div(packed, tp),
-        block_params=ceil_div(largest.params_per_layer, tp),
+        block_params=ceil_div(largest.params_per_layer - experts + ceil_div(experts, ep), tp),
     )
 
 

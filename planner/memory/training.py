@@ -62,7 +62,7 @@ def training_breakdown(
             _with_value_model(trained(architecture, workload.method, workload.adapter), rule), gpu,
         ),
         step=run_step(architecture, workload, traits, setting, share),
-        unit=units(architecture, fmt, setting.stream_dtype, share.tp),
+        unit=units(architecture, fmt, setting.stream_dtype, share.tp, share.ep),
         gradient_element=ELEMENT_BYTES[setting.stream_dtype],
         setting=setting,
         rule=rule,

@@ -12,14 +12,14 @@ import numpy
 
 from planner.checks import attention_heads
 from planner.dtypes import weight_format
-from planner.model.architecture import ModelArchitecture
+from planner.model.architecture import ModelArchitecture, MoeMlp
 from planner.rental import GPUS_PER_MACHINE
 from planner.request import Parallelism, ServingWorkload, TrainingWorkload
 from planner.vocabulary import QUANTISED_METHODS
 
 Workload = TrainingWorkload | ServingWorkload
 _MICRO_BATCHES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
-_DEGREES = ("dp_replicate", "dp_shard", "tp", "pp", "cp")
+_DEGREES = ("dp_replicate", "dp_shard", "tp", "pp", "cp", "ep")
 _LONG_SEQUENCE = 8192
 """From here on a sequence is worth cutting over GPUs (context parallelism)."""
 DEFAULT_MAX_GPUS = 64
@@ -200,7 +200,9 @@ def _decompositions(
                 continue
             long = isinstance(workload, TrainingWorkload) and workload.seq_len >= _LONG_SEQUENCE
             for cp in [c for c in _powers(min(ranks, GPUS_PER_MACHINE)) if ranks % c == 0] if long else [1]:
-                yield from _data_parallel(num_gpus, ranks // cp, tp=tp, pp=pp, cp=cp)
+                for row in _data_parallel(num_gpus, ranks // cp, tp=tp, pp=pp, cp=cp):
+                    yield row
+                    yield from _expert_parallel(row, architecture, whole_weights)
 
 
 def _data_parallel(num_gpus: int, ranks: int, **degrees: int) -> Iterator[dict[str, int]]:
@@ -215,7 +217,19 @@ def _data_parallel(num_gpus: int, ranks: int, **degrees: int) -> Iterator[dict[s
         yield _row(num_gpus, dp_shard=GPUS_PER_MACHINE, dp_replicate=ranks // GPUS_PER_MACHINE, **degrees)
 
 
+def _expert_parallel(
+    row: dict[str, int], architecture: ModelArchitecture, whole_weights: bool
+) -> Iterator[dict[str, int]]:
+    """The same ranks with the experts dealt out among those that hold or shard the model alike."""
+    experts = gcd(*(group.mlp.num_experts for group in architecture.groups if isinstance(group.mlp, MoeMlp)))
+    ranks = row["dp_shard"] if row["dp_shard"] > 1 else row["dp_replicate"]
+    if whole_weights and experts and row["tp"] == 1:
+        for degree in _powers(min(experts, ranks))[1:]:
+            if experts % degree == 0 and ranks % degree == 0:
+                yield row | {"ep": degree}
+
+
 def _row(num_gpus: int, **degrees: int) -> dict[str, int]:
-    return {"dp_replicate": 1, "dp_shard": 1, "tp": 1, "pp": 1, "cp": 1, "zero_stage": 3} | degrees | {
+    return {"dp_replicate": 1, "dp_shard": 1, "tp": 1, "pp": 1, "cp": 1, "ep": 1, "zero_stage": 3} | degrees | {
         "num_gpus": num_gpus
     }  # fmt: skip

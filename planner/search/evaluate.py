@@ -14,6 +14,7 @@ from planner.quantity import Quantity
 from planner.request import ServingWorkload, TrainingWorkload
 from planner.search.axes import Layouts, Workload
 from planner.search.hardware import Hardware
+from planner.throughput import step_tokens
 from planner.throughput.decode import decode_time
 from planner.throughput.prefill import prefill_time
 from planner.throughput.training import step_time
@@ -60,7 +61,7 @@ def evaluate(
     if isinstance(columns, TrainingWorkload):
         step = _step_time(architecture, columns, parallelism, layouts, hardware)
         ranks = parallelism.dp_replicate * parallelism.dp_shard
-        tokens = columns.batch_size * columns.seq_len * columns.gradient_accumulation_steps * ranks
+        tokens = step_tokens(columns) * ranks
         seconds = hardware.paced(step)
         rate = tokens / seconds
     else:

@@ -73,7 +73,7 @@ class Candidate:
             "price_as_of": self.offer.as_of.isoformat() if self.offer and self.offer.as_of else None,
             "weight_dtype": self.workload.weight_dtype,
             "dp_replicate": spread.dp_replicate, "dp_shard": spread.dp_shard, "zero_stage": spread.zero_stage,
-            "tp": spread.tp, "pp": spread.pp, "cp": spread.cp, "cpu_offload": spread.cpu_offload,
+            "tp": spread.tp, "pp": spread.pp, "cp": spread.cp, "ep": spread.ep, "cpu_offload": spread.cpu_offload,
         }  # fmt: skip
         if isinstance(self.workload, TrainingWorkload):
             return shared | {

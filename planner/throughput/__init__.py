@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from hardware_db.gpu import Gpu
 from planner.errors import UnsupportedError
+from planner.memory.terms.objectives import objective_rule, with_objective
 from planner.model.architecture import ModelArchitecture
 from planner.request import Parallelism, ServingWorkload, TrainingWorkload
 from planner.throughput import serving, training
@@ -41,8 +42,8 @@ __all__ = [
     "training_throughput",
 ]
 
-_TIMED_OBJECTIVES = ("sft", "pretrain", "sequence-classification")
-"""One forward and one backward of one model; the others add references, pairs or generation."""
+_UNTIMED_OBJECTIVES = ("ppo", "grpo")
+"""They generate answers between the steps."""
 
 
 def throughput(
@@ -74,7 +75,7 @@ def _untimed(workload: TrainingWorkload | ServingWorkload) -> str:
     """What of the workload the formulas of time leave out; empty where they hold it all."""
     if isinstance(workload, ServingWorkload):
         return "speculative decoding" if workload.draft_model or workload.num_speculative_tokens else ""
-    if workload.objective not in _TIMED_OBJECTIVES:
+    if workload.objective in _UNTIMED_OBJECTIVES:
         return f"{workload.objective} training"
     if workload.frozen_layers:
         return "training with frozen layers"
@@ -87,7 +88,7 @@ def training_throughput(
     """One optimizer step on a device whose rates are known."""
     step = training.step_time(architecture, workload, parallelism, device)
     ranks = parallelism.dp_replicate * parallelism.dp_shard
-    tokens = workload.batch_size * workload.seq_len * workload.gradient_accumulation_steps * ranks
+    tokens = step_tokens(workload) * ranks
     time_s = _spread(step.total_s, "training")
     per_token = model_flops_per_token(architecture, workload)
     peak = device.peak_16bit_flops_per_s * parallelism.num_gpus
@@ -100,6 +101,12 @@ def training_throughput(
         mfu=per_token * tokens / step.total_s / peak if device.peak_16bit_flops_per_s else None,
         parts=_parts(step, training.formulas(parallelism), training.sources(parallelism)),
     )
+
+
+def step_tokens(workload: TrainingWorkload) -> Any:
+    """Tokens of an optimizer step on one rank: both answers of a pair count."""
+    seen = with_objective(workload, objective_rule(workload))
+    return seen.batch_size * seen.seq_len * seen.gradient_accumulation_steps
 
 
 def model_flops_per_token(architecture: ModelArchitecture, workload: TrainingWorkload) -> float:

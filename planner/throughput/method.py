@@ -9,6 +9,10 @@ from planner.request import TrainingWorkload
 from planner.throughput.layer import implementation_of
 from planner.vocabulary import FULL_METHODS, PROMPT_METHODS
 
+UNTRAINED_PASSES = {"dpo": 1.0, "kto": 3.0}
+"""DPO runs its reference over the pairs. KTO runs it too, and model and reference over mismatched completions for
+the KL term: https://huggingface.co/docs/trl/dpo_trainer, https://huggingface.co/docs/trl/kto_trainer."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Passes:
@@ -19,6 +23,13 @@ class Passes:
     weight_gradients: float
     """1 where base weights train, 0 behind adapters."""
     input_gradients: float
+    untrained: float = 0.0
+    """Further forward passes without gradients: of a reference model, of KTO's mismatched pairs."""
+
+    @property
+    def forward(self) -> float:
+        """Every forward pass but recomputation."""
+        return 1 + self.untrained
 
 
 def passes_of(workload: TrainingWorkload) -> Passes:
@@ -32,6 +43,7 @@ def passes_of(workload: TrainingWorkload) -> Passes:
         linear, attention = (0.0, 1.0) if fused else (0.5, 0.0)
     else:
         linear, attention = 0.0, 0.0
+    untrained = UNTRAINED_PASSES.get(workload.objective, 0.0)
     trains_base = workload.method in FULL_METHODS and workload.method != "layernorm"
     if workload.method == "mezo":
         return Passes(recompute_linear=1, recompute_attention=1, weight_gradients=0, input_gradients=0)
@@ -40,6 +52,7 @@ def passes_of(workload: TrainingWorkload) -> Passes:
         recompute_attention=attention,
         weight_gradients=float(trains_base),
         input_gradients=1.0,
+        untrained=untrained,
     )
 
 

@@ -32,7 +32,7 @@ def add_layer(
         _add_linear(step, group, linear, layers, workload, parallelism, device, passes, tokens, implementation)
     size = shape.elementwise_bytes_per_token * tokens / parallelism.tp
     size = size * (2 if workload.compute_dtype == "fp32" else 1) * constant(f"elementwise_bytes.{implementation}")
-    elementwise_passes = 1 + passes.recompute_linear + 2 * passes.input_gradients
+    elementwise_passes = passes.forward + passes.recompute_linear + 2 * passes.input_gradients
     step.add("elementwise", layers * elementwise_passes * kernels.traffic_s(size, device))
     if shape.num_heads:
         _add_attention(step, group, shape, layers, workload, parallelism, device, passes, tokens)
@@ -44,7 +44,7 @@ def _add_linear(
 ) -> None:  # fmt: skip
     """One matrix of a layer: its products, its dequantisation, its casts and its adapter."""
     weight = weight_format(workload.weight_dtype)
-    matrix_passes = 1 + passes.recompute_linear + passes.input_gradients + passes.weight_gradients
+    matrix_passes = passes.forward + passes.recompute_linear + passes.input_gradients + passes.weight_gradients
     seconds = _linear_s(group, linear, tokens, _rate(workload, device), parallelism, device)
     step.add("matmul", layers * matrix_passes * seconds)
     if weight.is_quantised and weight.quantises(
@@ -52,7 +52,7 @@ def _add_linear(
     ):
         size = linear.count * linear.in_features * linear.out_features / parallelism.tp
         once = size * (weight.bits / 8 + 2) / device.bandwidth_bytes_per_s
-        times = 1 + passes.recompute_linear + passes.input_gradients
+        times = passes.forward + passes.recompute_linear + passes.input_gradients
         scheme = constant(f"dequantise_fraction.{weight.scheme}", "dequantise_fraction")
         step.add("dequantise", layers * times * once / scheme)
     if workload.matmul_dtype is not None:
@@ -79,7 +79,7 @@ def _add_attention(
         keys = keys * 2 if _window(group) is None else keys
     flops = attention_flops_per_token(group, keys, workload.seq_len) * tokens / parallelism.tp
     speed = speed * where(parallelism.cp > 1, constant("attention.ring"), 1.0)
-    attention_passes = 1 + passes.recompute_attention + ATTENTION_BACKWARD * passes.input_gradients
+    attention_passes = passes.forward + passes.recompute_attention + ATTENTION_BACKWARD * passes.input_gradients
     step.add("attention", layers * attention_passes * flops / speed)
     if kind == "eager":
         scores = 22.0 * tokens * workload.seq_len * shape.num_heads / parallelism.tp
@@ -100,7 +100,7 @@ def add_head(
     rate = device.matmul_flops_per_s("bf16" if workload.compute_dtype == "fp32" else workload.compute_dtype)
     flops = logits_flops_per_token(architecture) * tokens / parallelism.tp
     trains_head = passes.weight_gradients or "lm_head" in workload.adapter.modules_to_save
-    times = 1 + passes.input_gradients + float(bool(trains_head))
+    times = passes.forward + passes.input_gradients + float(bool(trains_head))
     if workload.loss in ("chunked", "fused"):
         times = times + (1.0 if workload.loss == "chunked" else 0.0)
     step.add("logits", times * flops / (rate * device.sustained_16bit_fraction))

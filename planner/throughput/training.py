@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from planner.citation import Citation
 from planner.dtypes import weight_format
+from planner.memory.terms.objectives import objective_rule, with_objective
 from planner.model.architecture import ModelArchitecture
 from planner.request import Parallelism, TrainingWorkload
 from planner.throughput import communication, kernels
@@ -44,6 +45,7 @@ def step_time(
     """Seconds of one optimizer step. Numeric fields of the workload, the degrees and the device may be arrays."""
     micro = StepTime()
     passes = passes_of(workload)
+    workload = with_objective(workload, objective_rule(workload))
     tokens = workload.batch_size * workload.seq_len / parallelism.cp
     implementation = implementation_of(workload.framework, compiled=workload.compile)
     for group in architecture.groups:
@@ -59,7 +61,7 @@ def step_time(
     ring_s = communication.context_parallel_s(architecture, workload, parallelism, device, passes)
     exposed_s = exposed_s + ring_s
     micro.add("communication", exposed_s)
-    sharded_s = communication.sharded_data_parallel_s(architecture, workload, parallelism, device)
+    sharded_s = communication.sharded_data_parallel_s(architecture, workload, parallelism, device, passes)
     micro.add("communication", sharded_s)
     overlap = constant("overlap.nvlink") * device.has_nvlink + constant("overlap.pcie") * (1 - device.has_nvlink)
     micro_s = kernels.overlapped(busy_s + exposed_s, sharded_s, overlap)
@@ -105,7 +107,7 @@ def _host_s(
             if adapted(workload, linear):
                 per_layer = per_layer + 6
         launches = launches + group.count / parallelism.pp * per_layer
-    times = 2 + passes.recompute_linear
+    times = 1 + passes.forward + passes.recompute_linear
     return launches * times * 1e-6 * constant(f"host_us_per_launch.{implementation}")
 
 

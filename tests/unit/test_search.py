@@ -194,5 +194,5 @@ def test_pandas_waits_until_a_frame_is_asked_for() -> None:
 
 
 def test_a_job_whose_speed_is_not_predicted_is_not_ranked_by_it() -> None:
-    with pytest.raises(UnsupportedError, match="dpo"):
-        search(PlanRequest(model="llama-1b", workload=TrainingWorkload(objective="dpo")))
+    with pytest.raises(UnsupportedError, match="grpo"):
+        search(PlanRequest(model="llama-1b", workload=TrainingWorkload(objective="grpo")))

@@ -9,8 +9,10 @@ from typing import Any
 
 import click
 
+from planner.checks import check_choice
 from planner.errors import EnvironmentProblemError, ExitCode, RequestError
 from planner.request import PlanRequest, ServingWorkload, TrainingWorkload
+from planner.vocabulary import KV_CACHE_DTYPES, METHODS
 from tui.cli.shared.dataset import dataset_option, with_dataset
 from tui.cli.shared.options import COUNT, FLOAT, INT, USD, RequestCommand, Word, request_options
 from tui.cli.shared.output import report_warnings
@@ -34,6 +36,9 @@ MAX_SHOWN = 1000
 @click.option(
     "--solve", type=Word(("batch-size", "seq-len", "lora-rank", "concurrency")), help="Largest value that fits."
 )
+@click.option("--search-methods", metavar="NAMES", help="Methods to try, separated by commas.")
+@click.option("--search-weights", metavar="NAMES", help="Storage formats to try, separated by commas.")
+@click.option("--search-kv", metavar="NAMES", help="KV cache dtypes to try, separated by commas (serving).")
 @click.option("--top", type=INT, default=TOP, show_default=True, help="How many plans to show.")
 @report_option
 @click.option("--json", "as_json", is_flag=True, help="Plans, front and near misses as JSON.")
@@ -102,14 +107,20 @@ def _at_least(request: PlanRequest, min_context: int | None, min_concurrency: in
 
 def _axes(request: PlanRequest, values: dict[str, Any]) -> Any:
     """What stays open: every choice the command line does not name."""
+    from planner.dtypes import weight_format
     from planner.search import Axes
 
     def open_unless(name: str, alternatives: Any) -> Any:
         return () if values.get(name) is not None else alternatives
 
     default = Axes()
+    weights = tuple(weight_format(name).name for name in _names(values, "search_weights"))
     if isinstance(request.workload, ServingWorkload):
-        return Axes()
+        if values["search_methods"]:
+            raise RequestError("--search-methods belongs to training", hint="add --task train")
+        return Axes(weight_dtypes=weights, kv_cache_dtypes=_names(values, "search_kv", KV_CACHE_DTYPES))
+    if values["search_kv"]:
+        raise RequestError("--search-kv belongs to serving", hint="add --task serve")
     return replace(
         default,
         checkpointing=open_unless("gradient_checkpointing", default.checkpointing),
@@ -118,8 +129,20 @@ def _axes(request: PlanRequest, values: dict[str, Any]) -> Any:
         losses=open_unless("loss", default.losses),
         cpu_offload=(values["cpu_offload"],) if values.get("cpu_offload") else default.cpu_offload,
         micro_batches=(values["batch_size"],) if values.get("batch_size") else default.micro_batches,
-        weight_dtypes=(request.workload.weight_dtype,) if values.get("weight_dtype") else (),
+        methods=_names(values, "search_methods", METHODS),
+        weight_dtypes=weights or ((request.workload.weight_dtype,) if values.get("weight_dtype") else ()),
     )
+
+
+def _names(values: dict[str, Any], option: str, known: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Names separated by commas, each once; refuses a name that is not ``known``, if any are."""
+    words = (word.strip().lower() for word in (values[option] or "").split(","))
+    names = tuple(dict.fromkeys(word for word in words if word))
+    for name in names if known else ():
+        check_choice(
+            option.replace("search_kv", "kv_cache_dtype").replace("search_methods", "method"), name, known
+        )
+    return names
 
 
 def _search(
@@ -131,6 +154,10 @@ def _search(
 
     result = search(request, by=ranked_by, axes=_axes(request, values))
     report_warnings(result.notes)
+    if len(_names(values, "search_weights")) > 1 or len(_names(values, "search_kv")) > 1:
+        report_warnings(
+            ["formats differ in the quality of answers, which is not ranked (plan advise warns of it)"]
+        )
     if parquet is not None:
         _write_parquet(result, parquet)
     if report is not None:

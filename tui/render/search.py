@@ -81,7 +81,7 @@ def choices(candidate: Candidate) -> str:
     workload, spread = candidate.workload, candidate.parallelism
     degrees = {
         "ddp": spread.dp_replicate, "fsdp" if spread.zero_stage == 3 else "zero2": spread.dp_shard,
-        "tp": spread.tp, "pp": spread.pp, "cp": spread.cp,
+        "tp": spread.tp, "pp": spread.pp, "cp": spread.cp, "ep": spread.ep,
     }  # fmt: skip
     words = [f"{name} {degree}" for name, degree in degrees.items() if degree > 1]
     if candidate.small_machines:
