@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from hardware_db.gpu import Gpu
+from planner import checks
 from planner.answer import named_gpu
 from planner.errors import RequestError, UnsupportedError
 from planner.fit import Verdict, by_price
@@ -71,6 +72,7 @@ def choose(request: PlanRequest) -> Chosen:
 
     Where no GPU is named, the cheapest that holds the plan is taken.
     """
+    checks.check_request(request)
     wish = request.hardware
     if not wish.gpus:
         request = _cheapest(request)

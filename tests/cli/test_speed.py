@@ -106,7 +106,9 @@ def test_what_does_not_run_and_what_is_not_known_gets_a_dash(capsys: pytest.Capt
 
 
 @pytest.mark.parametrize(
-    "untimed", [(*LORA, "--objective", "grpo"), ("--model", "bert-base", "--task", "serve")], ids=["grpo", "encoder"]
+    "untimed",
+    [(*LORA, "--objective", "grpo"), ("--model", "bert-base", "--task", "serve")],
+    ids=["grpo", "encoder"],
 )
 def test_what_the_formulas_of_time_leave_out_is_refused_by_name(
     capsys: pytest.CaptureFixture[str], untimed: tuple[str, ...]

@@ -9,9 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from planner.errors import PlannerError
-from planner.export import TARGETS, export, read_request
+from planner.export import TARGETS, export
 from planner.export.chosen import choose
 from planner.request import AdapterSpec, HardwareWish, Parallelism, PlanRequest, ServingWorkload, TrainingWorkload
+from planner.request_text import parse
 from planner.vocabulary import CPU_OFFLOAD, KV_CACHE_DTYPES, LOSSES, OPTIMIZERS
 
 trained = st.builds(
@@ -67,5 +68,5 @@ def test_every_exported_plan_is_read_back_as_its_request(
     assert settled.hardware.max_usd_per_hour == wish.max_usd_per_hour
     assert isinstance(settled.hardware.max_usd_per_hour, Decimal | None)
     for text in files.values():
-        assert read_request(text) == settled
-        assert export(read_request(text), target) == files
+        assert parse(text, "it") == (settled,)
+        assert export(parse(text, "it")[0], target) == files

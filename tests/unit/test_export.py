@@ -165,7 +165,16 @@ def test_engines_get_flags_they_have_and_the_plan(target: str, tmp_path: Path) -
         SERVE.workload, cuda_graphs=False, num_lora_adapters=2, max_num_batched_tokens=4096,
         gpu_memory_utilization=0.85,
     )  # type: ignore[call-arg]  # fmt: skip
-    text = one(replace(SERVE, workload=workload, parallelism=Parallelism(tp=2, dp_replicate=2)), target, ".sh")
+    text = one(
+        replace(
+            SERVE,
+            workload=workload,
+            parallelism=Parallelism(tp=2, dp_replicate=2),
+            hardware=replace(H100, num_gpus=4),
+        ),
+        target,
+        ".sh",
+    )
     command = serving_command(text)
     assert {word for word in command if word.startswith("--")} <= set(ENGINES[target]["flags"])
     assert "16" in command
