@@ -89,9 +89,7 @@ class Campaign:
         self._share(measurement)
         is_new = self.store.add(measurement)
         self.learn()
-        return Measured(
-            measurement=measurement, forecast=said, comparison=compare(spec, said, result), is_new=is_new
-        )
+        return Measured(measurement=measurement, forecast=said, comparison=compare(said, result), is_new=is_new)
 
     def predict(
         self, spec: RunSpec, architecture: ModelArchitecture, *, with_trace: bool | None = None

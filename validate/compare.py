@@ -200,7 +200,7 @@ class Comparison:
         return all(verdict.inside for verdict in self.verdicts)
 
 
-def compare(spec: RunSpec, forecast: Forecast, result: RunResult) -> Comparison:
+def compare(forecast: Forecast, result: RunResult) -> Comparison:
     """Hold ``result`` against what was said before."""
     verdicts = tuple(
         Verdict(prediction=prediction, measured_bytes=measured)

@@ -115,11 +115,11 @@ def slurm_files(chosen: Chosen) -> dict[str, str]:
         'HEAD="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n1)"',
         "export HEAD",
     ]
-    launch = f"srun bash -c 'export RANK=\"$SLURM_PROCID\"; {_shell(command, lines=False)}'"
+    launch = f"srun bash -c 'export RANK=\"$SLURM_PROCID\"; {_shell(command)}'"
     return {SLURM_FILE: "\n".join([*head, launch]) + "\n", **files}
 
 
-def _shell(command: list[str], *, lines: bool = False) -> str:
+def _shell(command: list[str]) -> str:
     quoted = [word if word.startswith("$") else engines.wrapped([word]).strip() for word in command]
     return " ".join(f'"{word}"' if word.startswith("$") else word for word in quoted)
 

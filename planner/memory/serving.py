@@ -138,7 +138,7 @@ def _pass(
         experts_at_once=rules.experts_at_once,
     )
     fmt = weight_format(workload.weight_dtype)
-    kernel = serving_kernels.dequantised_term(architecture, fmt, workload, rules, tokens, rules.weights.tp)
+    kernel = serving_kernels.dequantised_term(architecture, fmt, rules, tokens, rules.weights.tp)
     return terms if kernel is None else (*terms, kernel)
 
 

@@ -85,10 +85,7 @@ class PassMemory:
 
 def without_grad(tape: Tape, output: Tensor) -> PassMemory:
     """Walk forward alone, freeing each tensor after its last use."""
-    last_use: dict[Storage, int] = {}
-    for index, node in enumerate(tape.nodes):
-        for tensor in (*node.inputs, node.output):
-            last_use[tensor.storage] = index
+    last_use = _last_uses(tape.nodes)
     live = dict.fromkeys(tensor.storage for tensor in tape.inputs)
     total: Int = _total(live)
     peak: Int = total
@@ -113,6 +110,11 @@ def without_grad(tape: Tape, output: Tensor) -> PassMemory:
     return PassMemory(peak_bytes=peak, cached_bytes=sum(highest.values(), start=0))
 
 
+def _last_uses(nodes: Sequence[Node]) -> dict[Storage, int]:
+    """Number of the operation after which nothing reads a storage."""
+    return {tensor.storage: index for index, node in enumerate(nodes) for tensor in (*node.inputs, node.output)}
+
+
 def _selected_bytes(nodes: Sequence[Node], compiled: bool) -> Int:
     matmuls = [node.output.storage for node in nodes if node.is_matmul]
     chosen = matmuls[::2]
@@ -130,10 +132,7 @@ def _selected_bytes(nodes: Sequence[Node], compiled: bool) -> Int:
 
 def _forward_peak(tape: Tape, saved: set[Storage], output: Tensor) -> Int:
     held = saved | set(tape.held) | {output.storage}
-    last_use: dict[Storage, int] = {}
-    for index, node in enumerate(tape.nodes):
-        for tensor in (*node.inputs, node.output):
-            last_use[tensor.storage] = index
+    last_use = _last_uses(tape.nodes)
     live = dict.fromkeys(tensor.storage for tensor in tape.inputs)
     total: Int = _total(live)
     peak: Int = total

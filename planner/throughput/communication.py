@@ -68,7 +68,7 @@ def gradient_reduction_s(
 
 
 def tensor_parallel_s(
-    architecture: ModelArchitecture, workload: TrainingWorkload, parallelism: Parallelism, device: Device,
+    architecture: ModelArchitecture, parallelism: Parallelism, device: Device,
     passes: Passes, tokens: float,
 ) -> float:  # fmt: skip
     """Two all-reduces of the hidden states per layer and pass (as many bytes with sequence parallelism)."""

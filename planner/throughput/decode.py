@@ -43,7 +43,7 @@ def decode_time(
         step.add("weights", kernels.joined(read / bandwidth, flops / rate))
         cache_s = cache_s + _cache_s(group, workload, engine, batch, context_tokens, shards, device)
     step.add("kv_cache", cache_s)
-    head = _head_bytes(architecture, fmt, workload.compute_dtype) / shards
+    head = _head_bytes(architecture, fmt) / shards
     head_flops = logits_flops_per_token(architecture) * batch / shards
     dense = kernels.streaming_bytes_per_s(device) * constant("decode.head")
     step.add("logits", kernels.joined(head / dense, head_flops / device.matmul_flops_per_s("fp16")))
@@ -79,7 +79,7 @@ def _cache_s(
     return size / (device.bandwidth_bytes_per_s * fraction)
 
 
-def _head_bytes(architecture: ModelArchitecture, fmt: WeightFormat, compute_dtype: str) -> float:
+def _head_bytes(architecture: ModelArchitecture, fmt: WeightFormat) -> float:
     if not architecture.has_lm_head:
         return 0.0
     weights = architecture.hidden_size * architecture.vocab_size

@@ -56,7 +56,7 @@ def step_time(
     host_s = _host_s(architecture, workload, parallelism, passes, implementation)
     micro.add("host", host_s)
     busy_s = kernels.joined(gpu_s, host_s)
-    exposed_s = communication.tensor_parallel_s(architecture, workload, parallelism, device, passes, tokens)
+    exposed_s = communication.tensor_parallel_s(architecture, parallelism, device, passes, tokens)
     exposed_s = exposed_s + communication.expert_parallel_s(architecture, parallelism, device, passes, tokens)
     ring_s = communication.context_parallel_s(architecture, workload, parallelism, device, passes)
     exposed_s = exposed_s + ring_s

@@ -23,10 +23,10 @@ def as_text(result: SearchResult, top: int) -> str:
     counted = f"{result.num_candidates:,} plans tried, {result.num_feasible:,} meet the wish"
     lines = [f"{result.request.model}: {counted}, ranked by {result.objective}"]
     if result.candidates:
-        lines += ["", *_table(result.candidates[:top], result)]
+        lines += ["", *_table(result.candidates[:top])]
         front = [candidate for candidate in result.pareto if candidate.usd_per_hour is not None]
         if len(front) > 1:
-            lines += ["", "nothing is both cheaper and faster than these", *_table(front[:top], result)]
+            lines += ["", "nothing is both cheaper and faster than these", *_table(front[:top])]
     for miss in result.near_misses:
         candidate = miss.candidate
         lines += ["", f"nearest miss by {miss.kind}: {candidate.num_gpus} x {candidate.gpu.name}: {miss.reason}"]
@@ -34,7 +34,7 @@ def as_text(result: SearchResult, top: int) -> str:
     return "\n".join(lines)
 
 
-def _table(candidates: tuple[Candidate, ...] | list[Candidate], result: SearchResult) -> list[str]:
+def _table(candidates: tuple[Candidate, ...] | list[Candidate]) -> list[str]:
     job = any(candidate.hours is not None for candidate in candidates)
     heading = (
         "GPUs",

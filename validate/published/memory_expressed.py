@@ -68,7 +68,7 @@ def express(case: Case) -> MemoryCase:
     if architecture is None:
         raise UnsupportedError(f"the architecture of {request.model} is not known")
     architecture = keeping(architecture, known_modules(request.checkpoint or "") or ())
-    workload = _serving(case, request) if request.task == "serve" else _training(request)
+    workload = _serving(request) if request.task == "serve" else _training(request)
     parallelism = _parallelism(case, request)
     gpu, printed = _gpu(request)
     return MemoryCase(
@@ -180,7 +180,7 @@ def _adapter(request: MemoryRequest) -> AdapterSpec:
     )
 
 
-def _serving(case: Case, request: MemoryRequest) -> ServingWorkload:
+def _serving(request: MemoryRequest) -> ServingWorkload:
     serve = request.serve or CaseServing()
     engine = serve.engine or request.framework
     compute = request.compute_dtype or _default_compute(request)

@@ -44,7 +44,7 @@ def adapted_linear(tape: Tape, x: Tensor, module: Linear, setting: Setting, *, s
             return _ia3(tape, base, out_features, setting)
         if branch.kind == "vera":
             return _vera(tape, x, base, out_features, rows, setting)
-        return scale_shift(tape, base, out_features, setting)
+        return scale_shift(tape, base, out_features)
     finally:
         tape.kind = outer
 
@@ -136,7 +136,7 @@ def _vera(tape: Tape, x: Tensor, base: Tensor, out_features: Int, rows: Int, set
     return cast(tape, add(tape, base, update, name="linear + VeRA"), base.dtype)
 
 
-def scale_shift(tape: Tape, base: Tensor, out_features: Int, setting: Setting) -> Tensor:
+def scale_shift(tape: Tape, base: Tensor, out_features: Int) -> Tensor:
     """(base + bias) · scale with both trained (LLaMA-Adapter v2): keeps the biased output."""
     shift = tape.op("adapter_bias", (), out_features, base.dtype, trainable=True)
     shifted = tape.op("biased output", (base, shift), base.elements, base.dtype, passes_gradient=False)

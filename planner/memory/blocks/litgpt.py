@@ -168,7 +168,7 @@ def _fused_qkv(tape: Tape, x: Tensor, group: LayerGroup, setting: Setting) -> Te
         return base
     tape.kind = "adapter"
     if branch.kind == "scale-shift":
-        return scale_shift(tape, base, whole.out_features, setting)
+        return scale_shift(tape, base, whole.out_features)
     rows = x.elements // whole.in_features
     element = ELEMENT_BYTES[branch.dtype]
     dtype = setting.compute_dtype if setting.autocast else branch.dtype

@@ -72,7 +72,6 @@ def largest_matrix(architecture: ModelArchitecture, fmt: WeightFormat) -> int:
 def dequantised_term(
     architecture: ModelArchitecture,
     fmt: WeightFormat,
-    workload: ServingWorkload,
     rules: EngineRules,
     rows: Int,
     tp: Int,
