@@ -79,6 +79,14 @@ def format_count(count: int) -> str:
     return str(count)
 
 
+def exact_count(count: int) -> str:
+    """A count in as few characters as ``parse_count`` reads back to the same, for example "2.4M" or "2345678"."""
+    for factor, unit in ((TERA, "T"), (BILLION, "B"), (MILLION, "M")):
+        if count >= factor and count * 1000 % factor == 0:
+            return f"{count // factor}{f'{count % factor * 1000 // factor / 1000:g}'[1:]}{unit}"
+    return str(count)
+
+
 def format_bandwidth(bytes_per_s: int) -> str:
     """Decimal GB/s or TB/s, as data sheets print bandwidth, for example "3.35 TB/s"."""
     if bytes_per_s >= TB:

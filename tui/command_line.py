@@ -8,6 +8,7 @@ from typing import Any
 
 from planner.plan import compute_dtype_of
 from planner.request import Parallelism, PlanRequest, TrainingWorkload
+from planner.units import exact_count
 from tui.request_builder import build_one
 from tui.request_options import COMMA_SEPARATED, OPTIONS, RequestOption, options_of
 
@@ -74,4 +75,4 @@ def _arguments(option: RequestOption, value: Any) -> list[str]:
         return (
             [option.flag, ",".join(items)] if joined else [part for item in items for part in (option.flag, item)]
         )
-    return [option.flag, str(value)]
+    return [option.flag, exact_count(value) if option.kind == "count" else str(value)]

@@ -132,23 +132,21 @@ def known_board(request: PlanRequest, gpus: Sequence[Gpu] | None) -> Board:
 
 
 def known_speed(
-    model: ModelArchitecture,
-    workload: TrainingWorkload | ServingWorkload,
-    spread: Parallelism,
-    gpu: Gpu,
-) -> Throughput:
+    architecture: ModelArchitecture, workload: TrainingWorkload | ServingWorkload, parallelism: Parallelism,
+    gpu: Gpu, *, calibrated: bool,
+) -> Throughput:  # fmt: skip
     """100 tokens a second for each GiB of the card, a tenth off and on."""
-    expected = 100.0 * spread.num_gpus * (gpu.memory_bytes // GIB)
+    expected = 100.0 * parallelism.num_gpus * (gpu.memory_bytes // GIB)
     rate = Range(low=expected * 0.9, expected=expected, high=expected * 1.1)
     second = Range(low=1.0, expected=1.0, high=1.0)
     if isinstance(workload, TrainingWorkload):
         return TrainingThroughput(
-            step_time_s=second, tokens_per_step=round(expected), tokens_per_s=rate, num_gpus=spread.num_gpus,
+            step_time_s=second, tokens_per_step=round(expected), tokens_per_s=rate, num_gpus=parallelism.num_gpus,
             model_flops_per_token=1.0, mfu=None, parts=(),
         )  # fmt: skip
     return ServingThroughput(
         ttft_s=second, tpot_s=second, output_tokens_per_s=rate, tokens_per_s_per_user=rate,
-        prefill_tokens_per_s=rate, concurrency=workload.concurrency, num_gpus=spread.num_gpus,
+        prefill_tokens_per_s=rate, concurrency=workload.concurrency, num_gpus=parallelism.num_gpus,
         decode_parts=(), prefill_parts=(),
     )  # fmt: skip
 

@@ -106,7 +106,7 @@ async def test_epochs_multiply_the_tokens_of_the_job() -> None:
         workload = app.desk.request.workload
         assert isinstance(workload, TrainingWorkload)
         assert (workload.num_epochs, workload.trained_tokens) == (2, 4_800_000)
-        assert "--tokens 2400000 --epochs 2" in text(app, "#command")
+        assert "--tokens 2.4M --epochs 2" in text(app, "#command")
         await choose(pilot, app, "tokens")
         await pilot.press("enter", "ctrl+u", *"0", "enter")
         assert app.desk.request == REQUEST

@@ -1,7 +1,7 @@
 import pytest
 
 from planner.errors import RequestError
-from planner.units import GB, GIB, format_bytes, format_gib, parse_bytes, parse_count
+from planner.units import GB, GIB, exact_count, format_bytes, format_gib, parse_bytes, parse_count
 
 
 @pytest.mark.parametrize(
@@ -35,3 +35,19 @@ def test_counts_are_decimal() -> None:
 def test_display_is_gibibytes() -> None:
     assert format_gib(42_000_000_000) == "39.12 GiB"
     assert format_bytes(512) == "512 B"
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0"),
+        (999_999, "999999"),
+        (10**6, "1M"),
+        (2_400_000, "2.4M"),
+        (2_345_678, "2345678"),
+        (1_005 * 10**6, "1.005B"),
+    ],
+)
+def test_an_exact_count_reads_back_to_itself(count: int, text: str) -> None:
+    assert exact_count(count) == text
+    assert parse_count(text) == count

@@ -97,7 +97,7 @@ def _hours(gpu: Gpu, spread: Parallelism, found: planner.board.Board, world: Wor
     if not isinstance(workload, TrainingWorkload) or workload.trained_tokens is None:
         return None
     try:
-        speed = world.speed_of(found.model, workload, spread, gpu)
+        speed = world.speed_of(found.model, workload, spread, gpu, calibrated=found.request.calibrated)
     except PlannerError:
         return None
     assert isinstance(speed, TrainingThroughput)

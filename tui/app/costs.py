@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
+from typing import Protocol
 
 from hardware_db.gpu import Gpu
 from hardware_db.offer import Offer
@@ -22,7 +23,16 @@ from tui.app.cells import hours_text, usd_text
 from tui.app.rows import GpuRow
 from tui.render import prices
 
-SpeedOf = Callable[[ModelArchitecture, TrainingWorkload | ServingWorkload, Parallelism, Gpu], Throughput]
+
+class SpeedOf(Protocol):
+    """``planner.speeds.speed_of``."""
+
+    def __call__(
+        self, architecture: ModelArchitecture, workload: TrainingWorkload | ServingWorkload,
+        parallelism: Parallelism, gpu: Gpu, *, calibrated: bool,
+    ) -> Throughput: ...  # fmt: skip
+
+
 OffersOf = Callable[[str], tuple[Offer, ...]]
 
 
@@ -49,7 +59,8 @@ def row_cost(
         why_no_job = "set tokens/epoch to price the whole job"
     else:
         try:
-            job = job_at(speed_of(model, workload, fit.parallelism, fit.gpu), fit, model, num_tokens=tokens)
+            speed = speed_of(model, workload, fit.parallelism, fit.gpu, calibrated=request.calibrated)
+            job = job_at(speed, fit, model, num_tokens=tokens)
         except UnsupportedError as error:
             why_no_job = error.message
     trains = isinstance(workload, TrainingWorkload)

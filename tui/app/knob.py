@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from planner.errors import RequestError
 from planner.request import PlanRequest
-from planner.units import format_count, parse_count
+from planner.units import exact_count, parse_count
 
 Value = str | int | bool
 
@@ -36,7 +36,7 @@ class Knob:
         if value == 0 and self.unset:
             return self.unset
         if isinstance(value, int) and value >= 1_000_000:
-            return format_count(value)
+            return exact_count(value)
         return str(value)
 
     def turn(self, request: PlanRequest, direction: int) -> PlanRequest:

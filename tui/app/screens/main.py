@@ -133,6 +133,7 @@ class MainScreen(Doors):
         table = self.query_one(GpuTable)
         table.show(rows, sort=self.sort, descending=self.descending, hidden_by=self.shown.words)
         holding = sum(1 for row in rows if row.placement is not None)
+        self._show_selected(table.selected)
         filters = f"[{self.shown.words}]  " if self.shown.words else ""
         self.query_one("#title-model", Static).update(f"gpu-planner   {self.board.model_line}")
         self.query_one("#title-count", Static).update(f"{filters}{holding} of {len(rows)} GPUs hold it   ? help")

@@ -109,7 +109,6 @@ class GpuTable(ScrollView, can_focus=True):
         self.set_reactive(GpuTable.cursor, position)
         self._keep_cursor_in_view()
         self.refresh()
-        self.post_message(self.Highlighted(self.selected))
 
     def watch_cursor(self) -> None:
         self._keep_cursor_in_view()

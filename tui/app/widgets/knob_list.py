@@ -35,6 +35,7 @@ class KnobLine(Static):
     def __init__(self, knob: Knob) -> None:
         super().__init__(id=f"knob-{knob.key}", classes="knob")
         self.knob = knob
+        self.line = ""
 
     def show(self, request: PlanRequest, *, current: bool) -> None:
         value = self.knob.text(request)
@@ -42,8 +43,11 @@ class KnobLine(Static):
             value = value.rstrip("/").rsplit("/", 1)[-1]
         mark = "▸" if current else " "
         arrows = ("‹ ", " ›") if current else ("  ", "")
-        self.set_class(current, "-current")
-        self.update(Content(f"{mark}{self.knob.label:<{LABEL_WIDTH}}{arrows[0]}{value}{arrows[1]}"))
+        line = f"{mark}{self.knob.label:<{LABEL_WIDTH}}{arrows[0]}{value}{arrows[1]}"
+        if line != self.line:
+            self.line = line
+            self.set_class(current, "-current")
+            self.update(Content(line))
 
 
 class KnobList(VerticalScroll, can_focus=True):
