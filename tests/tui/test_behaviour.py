@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from textual.events import Paste
 from textual.pilot import Pilot
 from textual.widgets import Input, OptionList, RichLog, Static
 
@@ -126,6 +127,17 @@ async def test_models_are_found_by_typing() -> None:
     app = known_app()
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.press("m", *"mistral-7b-v0.3", "enter")
+        await pilot.pause()
+        assert app.desk.request.model == "mistralai/Mistral-7B-v0.3"
+
+
+async def test_a_pasted_link_is_a_model_to_look_for() -> None:
+    app = known_app()
+    async with app.run_test(size=(120, 40)) as pilot:
+        app.post_message(Paste("https://huggingface.co/mistralai/Mistral-7B-v0.3\n"))
+        await pilot.pause()
+        assert app.screen.query_one(Input).value == "mistralai/Mistral-7B-v0.3"
+        await pilot.press("enter")
         await pilot.pause()
         assert app.desk.request.model == "mistralai/Mistral-7B-v0.3"
 
@@ -379,15 +391,34 @@ async def test_a_number_of_gpus_is_asked_for_and_drawn_as_a_curve() -> None:
 async def test_a_child_that_dies_has_the_last_word() -> None:
     app = known_app()
     async with app.run_test(size=(120, 40)) as pilot:
-        await pilot.press("r")
-        screen = app.screen
-        screen.run_child(("plan", "no-such-command"))  # type: ignore[attr-defined]
+        main_of(app).start_child(("plan", "no-such-command"))
         await app.workers.wait_for_complete()
+        await pilot.press("r")
         await pilot.pause()
+        screen = app.screen
         assert "refused" in str(screen.query_one("#run-state", Static).render())
         assert any("no-such-command" in line.text for line in screen.query_one(RichLog).lines)
         await pilot.press("escape")
         assert app.screen is main_of(app)
+
+
+async def test_the_app_is_used_while_a_child_runs() -> None:
+    """The child goes on behind the main screen, which stays live, and its end is told there."""
+    app = known_app()
+    async with app.run_test(size=(120, 40)) as pilot:
+        child = main_of(app).start_child(("plan", "prices", "refresh", "--help"))
+        await pilot.press("r", "escape")
+        assert app.desk.child is child
+        await choose(pilot, app, "batch")
+        await pilot.press("enter", "ctrl+u", *"16", "enter")
+        assert "--batch-size 16" in text(app, "#command")
+        await app.workers.wait_for_complete()
+        await pilot.pause()
+        assert not child.is_running
+        assert "runs" not in text(app, "#title-count")
+        await pilot.press("r")
+        assert "prices: done" in str(app.screen.query_one("#run-state", Static).render())
+        assert any("refresh" in line.text for line in app.screen.query_one(RichLog).lines)
 
 
 async def test_the_plan_is_exported_as_files(tmp_path: Path) -> None:

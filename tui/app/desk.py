@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from planner.request import PlanRequest
 from tui.app.board import Board, make_board, make_row
+from tui.app.child import Child
 from tui.app.costs import RowCost, row_cost
 from tui.app.local_gpus import LocalGpus
 from tui.app.rows import GpuRow
@@ -30,6 +31,8 @@ class Desk:
         self.pins: tuple[Pin, ...] = ()
         self.owned: frozenset[str] = frozenset()
         self.local = LocalGpus()
+        self.child: Child | None = None
+        """The trace or measurement that was started last."""
 
     def read_local_gpus(self) -> bool:
         """Read this machine's GPUs again; True where something changed."""

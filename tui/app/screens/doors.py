@@ -5,16 +5,21 @@ from __future__ import annotations
 from dataclasses import replace
 
 from textual import on
+from textual.events import Paste
 from textual.screen import Screen
 
 from planner.answer import MODELLED_VENDORS
 from planner.errors import PlannerError
 from planner.request import Parallelism, PlanRequest
 from tui.app.board import Board
+from tui.app.child import Child
 from tui.app.desk import Desk
 from tui.app.rows import GpuRow
 from tui.app.widgets.gpu_table import GpuTable
 from tui.app.widgets.knob_list import KnobList
+from tui.command_line import command_line
+
+HUB = "https://huggingface.co/"
 
 
 class Doors(Screen[None]):
@@ -27,6 +32,10 @@ class Doors(Screen[None]):
         """Plan and draw ``request``; False where it was refused."""
         raise NotImplementedError
 
+    def show_title(self) -> None:
+        """Draw the line on top."""
+        raise NotImplementedError
+
     def refuse(self, error: PlannerError) -> None:
         """Say in place why something is not done."""
         raise NotImplementedError
@@ -36,15 +45,24 @@ class Doors(Screen[None]):
         if request is not None:
             self.show_request(request)
 
+    def on_paste(self, event: Paste) -> None:
+        """What is pasted beside a line to type in is a model to look for."""
+        pasted = event.text.strip().splitlines()
+        if pasted:
+            self._pick_model(pasted[0].removeprefix(HUB))
+
     @on(KnobList.PickModel)
     def action_pick_model(self) -> None:
+        self._pick_model("")
+
+    def _pick_model(self, query: str) -> None:
         from tui.app.screens.model_picker import ModelPicker
 
         def take(name: str | None) -> None:
             if name:
                 self.show_request(replace(self.desk.request, model=name))
 
-        self.app.push_screen(ModelPicker(), take)
+        self.app.push_screen(ModelPicker(query), take)
 
     @on(GpuTable.Chosen)
     def _chosen(self, event: GpuTable.Chosen) -> None:
@@ -85,7 +103,23 @@ class Doors(Screen[None]):
     def action_run(self) -> None:
         from tui.app.screens.run import RunScreen
 
-        self.app.push_screen(RunScreen(self._on_selected(), self.desk.local.words))
+        def start(command: str) -> Child:
+            return self.start_child(command_line(self._on_selected(), ("plan", command)))
+
+        self.app.push_screen(RunScreen(self.desk.child, start, self.desk.local.words))
+
+    def start_child(self, arguments: tuple[str, ...]) -> Child:
+        """Run a ``plan`` command beside the app; its end is told wherever the user is by then."""
+        child = self.desk.child = Child(arguments)
+        self.app.run_worker(self._attend(child), group="child")
+        return child
+
+    async def _attend(self, child: Child) -> None:
+        self.show_title()
+        await child.run()
+        self.show_title()
+        if child.watcher is None:
+            self.notify("r shows what it said", title=child.state)
 
     def _on_selected(self) -> PlanRequest:
         """The request placed on the selected GPU, in the count and spread the table shows."""

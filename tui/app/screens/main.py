@@ -132,11 +132,21 @@ class MainScreen(Doors):
         rows = arrange(self.board.rows, self.shown, self.sort, self.descending)
         table = self.query_one(GpuTable)
         table.show(rows, sort=self.sort, descending=self.descending, hidden_by=self.shown.words)
-        holding = sum(1 for row in rows if row.placement is not None)
         self._show_selected(table.selected)
+        self.show_title()
+
+    def show_title(self) -> None:
+        if self.board is None:
+            return
+        rows = self.query_one(GpuTable).rows
+        holding = sum(1 for row in rows if row.placement is not None)
+        child = self.desk.child
+        running = f"{child.name} runs   " if child is not None and child.is_running else ""
         filters = f"[{self.shown.words}]  " if self.shown.words else ""
         self.query_one("#title-model", Static).update(f"gpu-planner   {self.board.model_line}")
-        self.query_one("#title-count", Static).update(f"{filters}{holding} of {len(rows)} GPUs hold it   ? help")
+        self.query_one("#title-count", Static).update(
+            f"{running}{filters}{holding} of {len(rows)} GPUs hold it   ? help"
+        )
 
     def _stay_calm(self, request: PlanRequest, error: PlannerError) -> None:
         """Nothing is planned yet: say why, and the way on."""

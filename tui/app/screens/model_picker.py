@@ -35,9 +35,13 @@ class ModelPicker(ModalScreen[str | None]):
         Binding("pageup", "move(-10)", "Back", show=False),
     ]
 
+    def __init__(self, query: str = "") -> None:
+        super().__init__()
+        self.query_at_first = query
+
     def compose(self) -> ComposeResult:
         with Vertical(id="picker"):
-            yield Line(placeholder="llama 70b", id="picker-query")
+            yield Line(value=self.query_at_first, placeholder="llama 70b", id="picker-query")
             yield Label("", id="picker-found", classes="hint", markup=False)
             yield OptionList(id="picker-list", markup=False)
             yield Label("", id="picker-reason", markup=False)
@@ -45,7 +49,7 @@ class ModelPicker(ModalScreen[str | None]):
 
     def on_mount(self) -> None:
         self.query_one("#picker").border_title = "Model: type to search"
-        self._search("")
+        self._search(self.query_at_first)
 
     def _search(self, query: str) -> None:
         found = find_models(query)
