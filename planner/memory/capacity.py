@@ -29,7 +29,7 @@ class Capacity:
     """The field of the workload: concurrency, prompt_tokens, batch_size or seq_len."""
     largest: int
     limited_by_model: bool = False
-    """True where the model's own context ends before the memory does."""
+    """True where the model's own context, or the engine's limit, ends before the memory does."""
 
 
 def capacities(
@@ -47,15 +47,16 @@ def capacities(
     else:
         width, length = "concurrency", "prompt_tokens"
     fits = _fits(architecture, workload, parallelism, gpu)
-    most = architecture.max_position_embeddings or MOST_TOKENS
+    most, many = architecture.max_position_embeddings or MOST_TOKENS, MOST_REQUESTS
     if isinstance(workload, ServingWorkload):
-        most = max(most - workload.output_tokens, 0)
+        most = max(min(most, workload.max_model_len or most) - workload.output_tokens, 0)
+        many = workload.max_num_seqs or many
 
     def with_value(field: str, value: int) -> TrainingWorkload | ServingWorkload:
         change: dict[str, Any] = {field: value}
         return replace(workload, **change)
 
-    widest = largest(lambda value: fits(with_value(width, value)), MOST_REQUESTS)
+    widest = largest(lambda value: fits(with_value(width, value)), many)
     longest = largest(lambda value: fits(with_value(length, value)), most)
     return (
         Capacity(field=width, largest=widest),

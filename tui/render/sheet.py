@@ -177,7 +177,7 @@ def _largest(plan: Plan, request: PlanRequest, fits: tuple[Fit, ...]) -> tuple[t
     fit = held[-1]
     width, length = capacities(plan.model, request.workload, fit.parallelism, fit.gpu)
     many, long = ("batch", "sequence") if request.task == "train" else ("requests at once", "prompt")
-    end = ", where the model's context ends" if length.limited_by_model else ""
+    end = ", where the context ends" if length.limited_by_model else ""
     where = f"{fit.num_gpus} x {fit.gpu.name}"
     return (("largest", f"{many} {width.largest:,}, or {long} {length.largest:,} tokens{end}, on {where}"),)
 
