@@ -56,6 +56,8 @@ class FrameworkTraits:
     accumulates_unsharded: bool = False
     """Its scripts accumulate by default and without synchronising: gradients outlive a micro-batch, and a
     sharded rank holds those of every flat parameter whole, frozen parts included."""
+    embedding_states_fp32: bool = False
+    """8-bit optimizers keep the states of embeddings in fp32 (Trainer.create_optimizer)."""
     expandable_segments: bool = False
     """Its launcher sets ``expandable_segments``, which spares most of the allocator's fragmentation."""
     fsdp_version: int = 2
@@ -76,6 +78,7 @@ _TRANSFORMERS = FrameworkTraits(
     ),
     upcasts_kbit_base=True,
     fsdp_version=1,
+    embedding_states_fp32=True,
 )
 _FRAMEWORKS = {
     traits.name: traits
@@ -85,11 +88,23 @@ _FRAMEWORKS = {
             _TRANSFORMERS,
             name="trl",
             source=Citation(
-                title="TRL since 0.26: quantised models keep their dtypes, their adapters become bf16",
-                url=f"{_HF}/trl/blob/v0.27.0/trl/trainer/sft_trainer.py",
+                title="TRL: quantised models keep dtypes, adapters become bf16 (0.26); tiled head (1.7)",
+                url=f"{_HF}/trl/blob/v1.16.0/trl/trainer/sft_trainer.py",
             ),
             upcasts_kbit_base=False,
             quantised_adapter_dtype="bf16",
+            loss_kernel="chunked",
+        ),
+        replace(
+            _TRANSFORMERS,
+            name="accelerate",
+            source=Citation(
+                title="accelerate: its examples hold the outputs through backward",
+                url=f"{_HF}/accelerate/blob/v1.15.0/examples/nlp_example.py",
+            ),
+            keeps_outputs=True,
+            upcasts_kbit_base=False,
+            embedding_states_fp32=False,
         ),
         replace(
             _TRANSFORMERS,
@@ -100,6 +115,7 @@ _FRAMEWORKS = {
             ),
             keeps_outputs=True,
             masks_attention=True,
+            embedding_states_fp32=False,
         ),
         FrameworkTraits(
             name="litgpt",
@@ -203,7 +219,9 @@ def framework_traits(workload: TrainingWorkload) -> FrameworkTraits:
         )
     version = workload.framework_version or ""
     if traits.name == "trl" and (release(version) or (1,)) < (0, 26):
-        return replace(traits, upcasts_kbit_base=True, quantised_adapter_dtype=None)
+        return replace(traits, upcasts_kbit_base=True, quantised_adapter_dtype=None, loss_kernel="upcast")
+    if traits.name == "trl" and (release(version) or (2,)) < (1, 7):
+        return replace(traits, loss_kernel="upcast")  # whole logits by default: huggingface/trl#5846
     if traits.program == "transformers" and traits.loss_kernel == "upcast" and _is_before(version, (4, 45)):
         return replace(traits, loss_kernel="upcast-shift-copy", repeats_kv=True)
     return traits

@@ -102,7 +102,7 @@ def resident(
         loaded.append(_frozen_models(architecture, plain, share, copies))
     if not share.parameters_on_gpu:
         loaded = [replace(term, size_bytes=0 * term.size_bytes) for term in loaded]
-    tensors = _tensors(architecture, workload, parts, own, share)
+    tensors = _tensors(architecture, workload, traits, parts, own, share)
     rule = optimizer_rule("none" if workload.method == "mezo" else workload.optimizer)
     reduced = _gradients(architecture, workload, own, share, parts)
     gradients = _unsharded(architecture, workload, traits, own, share, parts, reduced)
@@ -226,11 +226,17 @@ def _ema_term(parts: Trained, dtype: str, share: Shares) -> MemoryTerm:
 
 
 def _tensors(
-    architecture: ModelArchitecture, workload: TrainingWorkload, parts: Trained, dtype: str, share: Shares
+    architecture: ModelArchitecture,
+    workload: TrainingWorkload,
+    traits: FrameworkTraits,
+    parts: Trained,
+    dtype: str,
+    share: Shares,
 ) -> TrainedTensors:
     ways = share.optimizer * share.tp * share.pp
     matrix = architecture.vocab_size * architecture.hidden_size
     whole_modules = workload.method == "full" or bool(workload.adapter.modules_to_save)
+    saved = workload.method == "full" or any("emb" in name for name in workload.adapter.modules_to_save)
     factored = sum(
         group.count * linear.count * (linear.in_features + linear.out_features)
         for group in architecture.groups
@@ -241,6 +247,7 @@ def _tensors(
         dtype=dtype,
         largest=ceil_div(matrix, share.optimizer * share.tp) if whole_modules else 0,
         factored_params=ceil_div(factored + architecture.vocab_size + architecture.hidden_size, ways),
+        fp32_state_params=ceil_div(matrix, ways) if saved and traits.embedding_states_fp32 else 0,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import Any
 
-import bitsandbytes  # noqa: F401 - its module-level tensors must be real
+import bitsandbytes  # its module-level tensors must be real
 import torch
 import transformers.optimization  # noqa: F401
 
@@ -18,6 +18,9 @@ from validate.trace.fake import as_with_data, fake_tensors
 from validate.trace.optimizers import build_optimizer
 from validate.trace.steps import adopt_model, plain_loop
 from validate.trace.tracer import Tracer
+
+# bitsandbytes keeps the code books it makes on the first call; they must be real.
+bitsandbytes.functional.quantize_4bit(torch.zeros(64, 64), compress_statistics=True, quant_type="nf4")
 
 Config = dict[str, Any]
 HEADS: dict[str, Head] = {"encoder": "masked-lm", "encoder-decoder": "seq2seq-lm", "decoder": "causal-lm"}

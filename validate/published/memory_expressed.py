@@ -140,7 +140,7 @@ def _training(request: MemoryRequest) -> TrainingWorkload:
         if (request.model_head or "").endswith("SequenceClassification")
         else "sft",
         evaluation=evaluation,
-        framework=_framework(request.framework),
+        framework=_framework(request.framework, request.framework_version),
         framework_version=request.framework_version,
         torch_version=request.torch_version,
         compile=request.compile,
@@ -152,16 +152,21 @@ def _method(name: str) -> str:
     return _METHODS.get(spelled, spelled)
 
 
-def _framework(name: str) -> str:
+def _framework(name: str, version: str | None) -> str:
     """The stack whose traits hold: of "transformers+accelerate" those of transformers."""
     from planner.memory.frameworks import FRAMEWORK_NAMES
 
     if name in FRAMEWORK_NAMES:
         return name
     parts = name.lower().split("+")
-    if "trl" in parts:
+    if "trl" in parts and _release(version) < 2:  # a higher number is another library's of the stack
         return "trl"
-    return "transformers" if "transformers" in parts or name in _ON_TRAINER else name
+    return "transformers" if {"transformers", "trl"} & set(parts) or name in _ON_TRAINER else name
+
+
+def _release(version: str | None) -> int:
+    major = (version or "0").split(".")[0]
+    return int(major) if major.isdigit() else 0
 
 
 def _adapter(request: MemoryRequest) -> AdapterSpec:

@@ -14,8 +14,10 @@ import torch
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
+    FakeTensor,
     FakeTensorMode,
 )
+from torch.utils import _foreach_utils
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from planner.errors import UnsupportedError
@@ -29,9 +31,19 @@ ITEM_PLACEHOLDER = 1
 
 
 @contextmanager
-def fake_tensors() -> Iterator[FakeTensorMode]:
-    """Every tensor made inside is fake, and modules can be moved and cast."""
-    with FakeTensorMode(allow_non_fake_inputs=True) as mode, _values(), _replaceable_parameters():
+def fake_tensors(*, full_masks: bool = False) -> Iterator[FakeTensorMode]:
+    """Every tensor made inside is fake, and modules can be moved and cast.
+
+    With ``full_masks`` what is picked by a mask is all there is, as in batches without padding.
+    """
+    # What torch does for many tensors at once (clipping) it does for fake ones too.
+    many = [*_foreach_utils._foreach_supported_types, FakeTensor]
+    with (
+        FakeTensorMode(allow_non_fake_inputs=True) as mode,
+        _values(full_masks),
+        _replaceable_parameters(),
+        replaced((_foreach_utils, "_foreach_supported_types", many)),
+    ):
         yield mode
 
 
@@ -109,6 +121,10 @@ def as_with_data(*, padded: bool) -> Iterator[None]:
 class _Values(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Answers ``.item()`` with a placeholder and names the operators that need data."""
 
+    def __init__(self, full_masks: bool) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._full_masks = full_masks
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
@@ -120,11 +136,15 @@ class _Values(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 return float(ITEM_PLACEHOLDER) if dtype.is_floating_point else ITEM_PLACEHOLDER
             raise refusal(func) from error
         except DynamicOutputShapeException as error:
+            if self._full_masks and func is torch.ops.aten.index.Tensor:
+                tensor, masks = args[0], args[1]
+                if len(masks) == 1 and masks[0].dtype is torch.bool:
+                    return tensor.new_empty((masks[0].numel(), *tensor.shape[masks[0].dim() :]))
             raise refusal(func) from error
 
 
-def _values() -> TorchDispatchMode:
-    return _Values()  # type: ignore[no-untyped-call]
+def _values(full_masks: bool) -> TorchDispatchMode:
+    return _Values(full_masks)
 
 
 def refusal(func: Any) -> UnsupportedError:

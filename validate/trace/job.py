@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from planner.errors import UnsupportedError
 from planner.request import Parallelism, PlanRequest, ServingWorkload, TrainingWorkload
+
+Loop = Literal["plain", "trainer", "trl", "accelerate"]
+TRACED_OBJECTIVES = ("sft", "pretrain", "sequence-classification", "dpo")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +31,8 @@ class TraceJob:
     """``peft.prepare_model_for_kbit_training``: what is not quantised becomes fp32."""
     rank: int = 0
     """Of the ranks of ``request.parallelism``, the one that is traced."""
+    loop: Loop = "plain"
+    """Whose training loop runs: ours, written as users write it, or that of a library."""
     device: str = "cuda"
     """"cpu" traces what a CPU run does, to be held against a real one."""
 
@@ -36,10 +41,12 @@ class TraceJob:
         workload = self.request.workload
         if not isinstance(workload, TrainingWorkload):
             raise UnsupportedError("only training steps are traced", hint=None)
-        if workload.objective not in ("sft", "pretrain", "sequence-classification"):
+        if workload.objective not in TRACED_OBJECTIVES:
             raise UnsupportedError(
                 f"a step of {workload.objective} is not traced", hint="the analytic tier covers it"
             )
+        if workload.objective == "dpo" and self.loop != "trl":
+            raise UnsupportedError("dpo is traced as TRL runs it", hint="--framework trl")
         return workload
 
     @property

@@ -15,14 +15,17 @@ from validate.trace.job import TraceJob
 from validate.trace.optimizers import build_optimizer
 from validate.trace.parallel import SpreadLabels, playing_rank, ranks_alike
 from validate.trace.quantised import sharded_weights
-from validate.trace.steps import plain_loop, spread_model
+from validate.trace.steps import Program, adopt_model, plain_loop, spread_model
 from validate.trace.timeline import name_unlabelled
 from validate.trace.tracer import Tracer
+from validate.trace.trl_kernels import triton_head
 from validate.trace.versions import library_versions
 
 
 def trace_training(job: TraceJob) -> EventLog:
-    """Trace the plain training loop of a job."""
+    """Trace the training loop of a job."""
+    if job.loop != "plain":
+        return _trace_library_loop(job)
     workload, parallelism = job.training, job.request.parallelism or Parallelism()
     with playing_rank(job.rank, parallelism) as mesh, fake_tensors(), as_with_data(padded=workload.padding_mask):
         built = build_model(
@@ -53,6 +56,39 @@ def trace_training(job: TraceJob) -> EventLog:
     return _finished(tracer, built, job)
 
 
+def _trace_library_loop(job: TraceJob) -> EventLog:
+    workload = job.training
+    on_cuda = job.device == "cuda"
+    with fake_tensors(full_masks=workload.objective == "dpo"), as_with_data(padded=workload.padding_mask):
+        built = build_model(job.config, workload, upcast_quantised=job.upcast_quantised)
+        program = library_program(job, built)
+        tracer = Tracer(CudaPolicy(job.compute_capability) if on_cuda else None)
+        kernels = cuda_kernels(job.compute_capability) if on_cuda else nullcontext()
+        head = triton_head() if on_cuda and job.loop == "trl" else nullcontext()
+        with tracer, kernels, head, tracer.watch(built.model):
+            for model in program.models:
+                adopt_model(tracer, model)
+            program.run(tracer)
+    return _finished(tracer, built, job)
+
+
+def library_program(job: TraceJob, built: Built) -> Program:
+    """The loop of a library over ``built``, ready to run; libraries are imported where they are asked for."""
+    workload, lengths = job.training, job.seq_lens
+    if job.loop == "accelerate":
+        from validate.trace.accelerated import accelerate_program
+
+        return accelerate_program(built, workload, lengths)
+    from validate.trace import trainers
+
+    if job.loop == "trainer":
+        return trainers.trainer_program(built, workload, lengths)
+    if workload.objective != "dpo":
+        return trainers.sft_program(built, workload, lengths)
+    reference = build_model(job.config, workload).model if workload.method == "full" else None
+    return trainers.dpo_program(built, workload, lengths, reference)
+
+
 def trace_serving(job: TraceJob) -> EventLog:
     """Trace prefill and decoding of a job with ``model.generate``."""
     workload = job.serving
@@ -78,6 +114,6 @@ def _finished(tracer: Tracer, built: Built, job: TraceJob) -> EventLog:
 
 
 def _left_out(job: TraceJob) -> str | None:
-    if getattr(job.request.workload, "evaluation", None) is None:
+    if getattr(job.request.workload, "evaluation", None) is None or job.loop in ("trainer", "trl"):
         return None
     return "the trace runs training steps alone; evaluation may peak higher"

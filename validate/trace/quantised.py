@@ -42,6 +42,7 @@ def quantise(
             model.set_submodule(name, made)
     for parameter in model.parameters():
         parameter.requires_grad_(False)
+    model.hf_quantizer = _quantizer(weight_format)
     model.is_loaded_in_4bit = weight_format != "int8"
     model.is_loaded_in_8bit = weight_format == "int8"
     model.is_quantized = True
@@ -57,6 +58,20 @@ def sharded_weights() -> Iterator[None]:
 
     with replaced((modules, "fix_4bit_weight_quant_state_from_module", fix)):
         yield
+
+
+def _quantizer(weight_format: str) -> Any:
+    """What transformers leaves on a model it has quantised; trainers ask it whether the model can be trained."""
+    from transformers import BitsAndBytesConfig
+    from transformers.quantizers.auto import AutoHfQuantizer
+
+    asked = BitsAndBytesConfig(
+        load_in_8bit=weight_format == "int8",
+        load_in_4bit=weight_format != "int8",
+        bnb_4bit_quant_type=weight_format.removesuffix("-dq") if weight_format != "int8" else "nf4",
+        bnb_4bit_use_double_quant=weight_format.endswith("-dq"),
+    )
+    return AutoHfQuantizer.from_config(asked, pre_quantized=False)
 
 
 def state_tensors_of(parameter: torch.Tensor) -> list[torch.Tensor]:

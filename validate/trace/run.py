@@ -25,7 +25,7 @@ from planner.units import GIB, format_bytes
 from validate.trace.allocator import AllocatorSettings
 from validate.trace.events import EventLog, load
 from validate.trace.history import compose, nearest_lengths
-from validate.trace.job import ScriptJob, TraceJob, refuse_unspread
+from validate.trace.job import Loop, ScriptJob, TraceJob, refuse_unspread
 from validate.trace.lengths import batch_lengths
 from validate.trace.replay import LiveGroup, Replay, live_at, replay
 
@@ -108,7 +108,7 @@ def trace(
     job = make_job(request, gpu, num_steps=num_steps or NUM_STEPS)
     log = run_in_subprocess(job, timeout_s=timeout_s, memory_bytes=memory_bytes)
     # The first rank holds the largest share of everything; others are traced where theirs are smaller.
-    first, *others = log.meta["ranks_alike"]
+    first, *others = log.meta.get("ranks_alike", [[0]])
     results = [result_of(log)]
     for ranks in others[:MAX_KINDS_OF_RANKS]:
         other = run_in_subprocess(replace(job, rank=ranks[0]), timeout_s=timeout_s, memory_bytes=memory_bytes)
@@ -157,6 +157,12 @@ def trace_histories(
     """
     started = time.perf_counter()
     job = make_job(request, gpu)
+    if job.loop == "trl":
+        raise UnsupportedError(
+            "orders of batches are not simulated for TRL's loop", hint="trace one without --lengths"
+        )
+    # The libraries' loops fetch a batch ahead and keep scalars across steps; a step's bytes are those of ours.
+    job = replace(job, loop="plain")
     workload = job.training
     orders = [
         batch_lengths(
@@ -241,6 +247,7 @@ def make_job(request: PlanRequest, gpu: Gpu | None, *, num_steps: int = NUM_STEP
         ),
     )
     peft_loop = traits.name == "peft"
+    several = request.parallelism is not None and request.parallelism.num_gpus > 1
     lengths = _lengths(workload.seq_len, num_steps, varying=padded)
     if peft_loop:
         lengths = tuple(max(1, round(share * workload.seq_len)) for share in PEFT_BUCKET)
@@ -252,7 +259,16 @@ def make_job(request: PlanRequest, gpu: Gpu | None, *, num_steps: int = NUM_STEP
         empty_cache_steps=len(lengths) - 1 if peft_loop else None,
         zero_grad_first=peft_loop,
         upcast_quantised=traits.upcasts_kbit_base,
+        loop="plain" if several else _LOOPS.get(traits.name, "plain"),
     )
+
+
+_LOOPS: dict[str, Loop] = {
+    **dict.fromkeys(("transformers", "ms-swift", "axolotl", "deepspeed"), "trainer"),
+    "trl": "trl",
+    "accelerate": "accelerate",
+}
+"""Whose loop a framework runs; those not named here bring their own, written as users write it."""
 
 
 def _refuse_untraced(workload: TrainingWorkload) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 
 import torch
 from torch.distributed.device_mesh import DeviceMesh
@@ -18,6 +19,14 @@ from validate.trace.tracer import Tracer
 
 _ALONE = Parallelism()
 Batch = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """A training loop ready to run: the models that are moved to the device, and the loop itself."""
+
+    models: tuple[torch.nn.Module, ...]
+    run: Callable[[Tracer], None]
 
 
 def adopt_model(tracer: Tracer, model: torch.nn.Module) -> None:
@@ -70,6 +79,7 @@ def plain_loop(
     outputs = None
     for step, micro in enumerate(micro_batches):
         if zero_grad_first:
+            tracer.phase("forward", step)
             optimizer.zero_grad()
         for number, batch in enumerate(micro, start=1):
             with synchronised(model, last=number == len(micro)):

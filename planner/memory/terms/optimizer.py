@@ -118,6 +118,8 @@ class TrainedTensors:
     """Parameters of the largest tensor."""
     factored_params: Int
     """Σ (rows + columns) over the matrices."""
+    fp32_state_params: Int = 0
+    """Of ``num_params``, those whose states an 8-bit optimizer keeps in fp32: Trainer's embeddings."""
 
 
 def state_bytes(rule: OptimizerRule, tensors: TrainedTensors) -> Int:
@@ -127,10 +129,12 @@ def state_bytes(rule: OptimizerRule, tensors: TrainedTensors) -> Int:
         return tensors.factored_params * ELEMENT_BYTES["fp32"]
     if rule.projected:
         return 3 * GALORE_RANK * tensors.factored_params // 2 * element
-    scales = 0
+    whole = scales = 0 * params
     if rule.scale_block:
+        params = params - tensors.fp32_state_params
+        whole = rule.state_bytes * tensors.fp32_state_params * ELEMENT_BYTES["fp32"]
         scales = rule.state_bytes * ceil_div(params, rule.scale_block) * ELEMENT_BYTES["fp32"]
-    return params * (rule.state_elements * element + rule.state_bytes) + scales
+    return params * (rule.state_elements * element + rule.state_bytes) + scales + whole
 
 
 def optimizer_state_term(rule: OptimizerRule, tensors: TrainedTensors, *, on_gpu: bool) -> MemoryTerm:
