@@ -12,7 +12,7 @@ from typing import Literal
 
 from planner import gguf
 from planner.citation import Citation
-from planner.errors import RequestError, UnknownNameError
+from planner.errors import RequestError, UnknownNameError, UnsupportedError
 from planner.units import BITS_PER_BYTE
 
 _TORCH = Citation(title="torch dtypes", url="https://docs.pytorch.org/docs/stable/tensor_attributes.html")
@@ -207,7 +207,25 @@ _ALIASES = {
     "half": "fp16", "float8": "fp8", "fp8_e4m3": "fp8", "llm.int8": "int8", "int4": "nf4", "awq": "awq-int4",
     "gptq": "gptq-int4", "bitnet-1.58": "bitnet",
 }  # fmt: skip
+_UNMODELLED = {
+    "hqq": "at 4 bits in groups of 64 nf4 takes the same bytes",
+    "torchao": "int8 takes the bytes of its int8, gptq-int4 nearly those of its int4 in groups of 128",
+    "quanto": "int8 takes the bytes of its int8",
+    "eetq": "int8 takes the same bytes",
+    "exl2": "its bits differ from layer to layer; gptq-int4 is the nearest of 4 bits",
+    "exl3": "its bits differ from layer to layer; gptq-int4 is the nearest of 4 bits",
+    "aqlm": "gptq-int2 is the nearest of 2 bits",
+}
+"""Schemes people name that are not modelled, by how their names begin, and what takes as many bytes.
+
+Source: https://huggingface.co/docs/transformers/quantization/overview
+"""
 _GROUPED = re.compile(r"(gptq-int[2348]|awq-int4)-g(\d{1,5}|ch)")
+
+
+def same_size_hint(name: str) -> str | None:
+    """What takes about the bytes of a scheme that is not modelled, such as "hqq"; None for any other name."""
+    return next((hint for known, hint in _UNMODELLED.items() if name.strip().lower().startswith(known)), None)
 
 
 def weight_format_names() -> tuple[str, ...]:
@@ -235,6 +253,8 @@ def weight_format(name: str, *, group_size: int | None = None) -> WeightFormat:
     if key not in _FORMATS:
         from difflib import get_close_matches
 
+        if hint := same_size_hint(key):
+            raise UnsupportedError(f"{name[:40]} weights are not modelled", hint=hint)
         near = get_close_matches(key, weight_format_names(), n=3)
         raise UnknownNameError(
             f"there is no weight format {name[:40]!r}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from planner.dtypes import same_size_hint
 from planner.errors import UnsupportedError
 
 
@@ -32,7 +33,8 @@ def weight_format_name(quantization: Mapping[str, Any]) -> str:
     if method in ("compressed-tensors", "modelopt"):
         return _compressed_tensors(quantization)
     what = f"{method or 'unnamed'} quantisation" + (f" at {bits} bits" if "bits" in quantization else "")
-    raise UnsupportedError(f"a checkpoint in {what[:80]} is not modelled", hint="plan its unquantised model")
+    hint = same_size_hint(method) or "plan its unquantised model"
+    raise UnsupportedError(f"a checkpoint in {what[:80]} is not modelled", hint=hint)
 
 
 def _bitsandbytes(quantization: Mapping[str, Any]) -> str:

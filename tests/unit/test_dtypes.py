@@ -79,3 +79,10 @@ def test_unknown_names_get_near_misses() -> None:
         element_bytes("bf17")
     with pytest.raises(RequestError):
         weight_format("nf4", group_size=32)
+
+
+@pytest.mark.parametrize(("name", "instead"), [("hqq-int4", "nf4"), ("torchao", "int8"), ("EXL2", "gptq-int4")])
+def test_schemes_that_are_not_modelled_are_refused_with_one_of_the_same_size(name: str, instead: str) -> None:
+    with pytest.raises(UnsupportedError, match=name) as caught:
+        weight_format(name)
+    assert instead in (caught.value.hint or "")
