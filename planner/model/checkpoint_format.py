@@ -49,7 +49,9 @@ def _grouped(size: object) -> str:
     if size in (None, 128):
         return ""
     if isinstance(size, bool) or not isinstance(size, int) or not (size == -1 or 0 < size < 100_000):
-        raise UnsupportedError(f"a group size of {str(size)[:20]} is not modelled", hint="-1, or 32 to 1024 weights")
+        raise UnsupportedError(
+            f"a group size of {str(size)[:20]} is not modelled", hint="-1, or 32 to 1024 weights"
+        )
     return f"-g{'ch' if size == -1 else size}"
 
 

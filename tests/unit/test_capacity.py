@@ -68,7 +68,9 @@ def test_the_model_may_end_before_the_memory() -> None:
 
 
 def test_the_engines_own_limits_hold_before_the_memory_does() -> None:
-    workload = ServingWorkload(engine="vllm", max_num_seqs=5, max_model_len=3000, prompt_tokens=100, output_tokens=20)
+    workload = ServingWorkload(
+        engine="vllm", max_num_seqs=5, max_model_len=3000, prompt_tokens=100, output_tokens=20
+    )
     width, length = capacities(model("meta-llama/Llama-2-7b-hf"), workload, ONE, find_gpu("H200"))
     assert width.largest == 5
     assert (length.largest, length.limited_by_model) == (2980, True)
