@@ -55,7 +55,9 @@ def test_impossible_requests_are_refused(request_: PlanRequest) -> None:
     assert "\n" not in caught.value.message
 
 
-@pytest.mark.parametrize(("engine", "instead"), [("ollama", "llama.cpp"), ("LM Studio", "llama.cpp"), ("TGI", "vllm")])
+@pytest.mark.parametrize(
+    ("engine", "instead"), [("ollama", "llama.cpp"), ("LM Studio", "llama.cpp"), ("TGI", "vllm")]
+)
 def test_engines_without_formulas_are_refused_by_name_with_the_nearest_one(engine: str, instead: str) -> None:
     with pytest.raises(UnsupportedError, match=engine) as caught:
         check_request(serve(engine=engine))
