@@ -60,6 +60,5 @@ def hours_text(hours: float | None) -> str:
 
 
 def age_text(days: int | None) -> str:
-    if days is None:
-        return "-"
-    return f"{days} d"
+    """Days since a price was read; "?" where its source carries no date."""
+    return "?" if days is None else f"{days} d"

@@ -54,6 +54,11 @@ class GpuRow:
         return f"{self.placement.num_gpus} × {self.name}" if self.placement else self.name
 
     @property
+    def is_rented(self) -> bool:
+        """Whether an offer gave the price."""
+        return bool(self.usd_per_hour) and not self.owned
+
+    @property
     def need_bytes(self) -> int:
         return self.placement.size.expected_bytes if self.placement else 0
 
@@ -127,6 +132,10 @@ def arrange(rows: tuple[GpuRow, ...], shown: RowFilter, sort: str, descending: b
     return tuple(admitted)
 
 
+def _age_words(row: GpuRow) -> str:
+    return "undated" if row.price_age_days is None else f"{age_text(row.price_age_days)} old"
+
+
 def placed_words(row: GpuRow) -> str:
     """The placement of a row in a line: count, memory with its interval, money, time."""
     placed = row.placement
@@ -140,7 +149,7 @@ def placed_words(row: GpuRow) -> str:
         parts.append(f"{format_gib(row.free_bytes)} free now{short}")
     price = "no price known" if row.usd_per_hour is None else f"{usd_text(row.usd_per_hour)}/h"
     whose = f" {row.provider}" if row.provider else ""
-    parts.append(price + whose + ("" if row.price_age_days is None else f", {age_text(row.price_age_days)} old"))
+    parts.append(price + whose + (f", {_age_words(row)}" if row.is_rented else ""))
     if row.hours is not None:
         parts.append(f"{hours_text(row.hours)}, {usd_text(row.usd_total)} in all")
     return " · ".join(parts)

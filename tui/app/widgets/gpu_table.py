@@ -145,7 +145,10 @@ class GpuTable(ScrollView, can_focus=True):
         columns = [("count", 5), ("fit", 5), ("$/h", 7)]
         if any(row.hours is not None for row in self.rows):
             columns += [("hours", 7), ("total", 7)]
-        left = width - _taken(columns) - NARROWEST_NAME - NARROWEST_BAR - 2
+        least = NARROWEST_NAME + NARROWEST_BAR + 2
+        while len(columns) > 3 and width < least + _taken(columns):
+            columns.pop(3)
+        left = width - least - _taken(columns)
         if left >= _taken([("GiB", 5)]):
             columns.insert(0, ("GiB", 5))
             left -= _taken([("GiB", 5)])
@@ -187,7 +190,8 @@ class GpuTable(ScrollView, can_focus=True):
         for title, size in self._columns():
             arrow = ("▼" if self.descending else "▲") if title == self.sort else ""
             text = f"{title}{arrow}"
-            parts.append((text.ljust(size) if title in ("name", "memory", "from") else text.rjust(size)) + " ")
+            cell = text.ljust(size) if title in ("name", "memory", "from") else text.rjust(size)
+            parts.append(cell[:size] + " ")
         return Strip([Segment("".join(parts)[:width].ljust(width), style)], width)
 
     def _line(self, row: GpuRow, base: Style, is_cursor: bool, width: int) -> Strip:
@@ -214,7 +218,7 @@ class GpuTable(ScrollView, can_focus=True):
             elif title == "total":
                 text, style = usd_text(row.usd_total).rjust(size), base
             elif title == "age":
-                text, style = age_text(row.price_age_days).rjust(size), dim
+                text, style = (age_text(row.price_age_days) if row.is_rented else "-").rjust(size), dim
             else:
                 text, style = row.provider.ljust(size), dim
             segments.append(Segment(text[:size] + " ", style))
