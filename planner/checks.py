@@ -72,6 +72,9 @@ _NAMES = {
     "num_gpus": "number of GPUs",
     "max_gpus": "largest number of GPUs",
     "concurrency": "batch size",
+    "to": "export target",
+    "by": "way to rank",
+    "solve": "value to solve for",
 }
 
 

@@ -151,5 +151,11 @@ def _near_miss(kind: str, pick: Pick, machines: Hardware, request: PlanRequest, 
     if limits.max_usd_per_hour is not None and rate > limits.max_usd_per_hour:
         reasons.append(f"costs {rate:,.2f} USD/h, {rate - limits.max_usd_per_hour:,.2f} over the limit")
     if limits.max_hours is not None and pick.hours > limits.max_hours:
-        reasons.append(f"takes {pick.hours:,.1f} h, {pick.hours - limits.max_hours:,.1f} too long")
+        over_h = pick.hours - limits.max_hours
+        reasons.append(f"takes {_figures(pick.hours)} h, {_figures(over_h)} too long")
     return NearMiss(kind=kind, candidate=candidate, reason="; ".join(reasons))
+
+
+def _figures(value: float) -> str:
+    """Three digits of a small number, all of a large one."""
+    return f"{value:,.1f}" if value >= 100 else f"{value:.3g}"

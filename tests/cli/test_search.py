@@ -81,7 +81,9 @@ def test_solving_names_the_largest_that_fits(run_plan: RunPlan) -> None:
         (("search", *JOB, "--epochs", "3"), 2, "--dataset"),
         (("search", *JOB, "--dataset", "missing.jsonl"), 2, "cannot be read"),
         (("export", "--to", "vllm", *JOB), 3, "training plan"),
-        (("export", "--to", "nonsense", *JOB), 2, "nonsense"),
+        (("export", "--to", "nonsense", *JOB), 2, "no export target 'nonsense'"),
+        (("search", *JOB, "--by", "beauty"), 2, "no way to rank 'beauty'"),
+        (("search", *JOB, "--solve", "seq-len", "--report", "a.html"), 2, "--solve answers"),
     ],
 )
 def test_what_cannot_be_answered_is_said_in_one_line(

@@ -76,6 +76,8 @@ def command(
     request = _limited(build_one(values), max_usd, max_hours, providers)
     request = _at_least(request, min_context, min_concurrency)
     if solve is not None:
+        if report is not None or as_csv or parquet is not None:
+            raise RequestError("--solve answers as text or --json", hint="leave out --report, --csv and --parquet")
         return _solve(request, solve, top, as_json)
     return _search(request, values, ranked_by, top, as_json=as_json, as_csv=as_csv, parquet=parquet, report=report)
 
