@@ -39,6 +39,11 @@ def constant(*names: str) -> float:
     raise KeyError(names[-1])
 
 
+def is_overridden() -> bool:
+    """Whether the model is evaluated with other constants, so that nothing computed from them may be kept."""
+    return bool(_overrides)
+
+
 @contextmanager
 def overridden(values: Mapping[str, float]) -> Iterator[None]:
     """Evaluate the model with other constants, for the fit and for sensitivity."""

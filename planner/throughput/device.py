@@ -9,7 +9,7 @@ from typing import Any
 
 from hardware_db.gpu import FlopsDtype, Gpu
 from planner.errors import UnsupportedError
-from planner.throughput.constants import constant, document
+from planner.throughput.constants import constant, document, is_overridden
 
 MATMUL_DTYPES: tuple[FlopsDtype, ...] = ("fp32", "fp16", "bf16", "fp8", "int8", "fp4")
 _NARROWER: dict[FlopsDtype, tuple[FlopsDtype, ...]] = {
@@ -114,9 +114,17 @@ def peak_flops_per_s(gpu: Gpu, dtype: FlopsDtype) -> float:
     return found
 
 
-@cache
 def device_of(gpu: Gpu) -> Device:
     """Attained rates of ``gpu``. Raises UnsupportedError where bandwidth or 16-bit rate are unknown."""
+    return _device(gpu) if is_overridden() else _kept_device(gpu)
+
+
+@cache
+def _kept_device(gpu: Gpu) -> Device:
+    return _device(gpu)
+
+
+def _device(gpu: Gpu) -> Device:
     peak_16bit = max(peak_flops_per_s(gpu, "bf16") if gpu.supports_bf16 else 0.0, peak_flops_per_s(gpu, "fp16"))
     rate_known = bool(peak_flops_per_s(gpu, "bf16") if gpu.supports_bf16 else peak_16bit)
     if not rate_known or not gpu.bandwidth_bytes_per_s:

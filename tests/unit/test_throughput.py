@@ -19,7 +19,7 @@ from planner.throughput import (
     throughput,
     training,
 )
-from planner.throughput.constants import document
+from planner.throughput.constants import document, overridden
 from planner.throughput.device import device_of, stack
 from planner.throughput.flops import average_keys, forward_flops_per_token, logits_flops_per_token
 
@@ -178,3 +178,11 @@ def test_every_constant_says_where_it_is_from() -> None:
         assert entry["value"] > 0 or name == "extra_launches", name
         if entry["prior_log_sd"]:
             assert 0.1 < entry["value"] / entry["prior"] < 10, name
+
+
+def test_other_constants_reach_what_is_kept_of_a_gpu() -> None:
+    gpu = catalog.find_gpu("h100")
+    before = device_of(gpu)
+    with overridden({"link.nvlink_fraction": 0.1}):
+        assert device_of(gpu).link_bytes_per_s < before.link_bytes_per_s / 2
+    assert device_of(gpu) == before
