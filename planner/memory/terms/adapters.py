@@ -199,9 +199,9 @@ def _llama_adapter(architecture: ModelArchitecture, method: str, spec: AdapterSp
     shifts and norms of every linear.
     """
     tokens, skipped = 10, 2
-    group = architecture.groups[0]
-    attention = group.mixer
-    assert isinstance(attention, GroupedQueryAttention)
+    attention = architecture.groups[0].mixer
+    if not isinstance(attention, GroupedQueryAttention):
+        raise UnsupportedError(f"{method} needs key/value attention in every layer", hint="choose lora")
     layers = architecture.num_layers - skipped
     added: Int = layers * (tokens * architecture.hidden_size + attention.num_attention_heads)
     if method == "adaption-prompt":

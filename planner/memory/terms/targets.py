@@ -55,6 +55,8 @@ def with_default_targets(architecture: ModelArchitecture, workload: TrainingWork
         else:
             names += attention[:1]
         names += feed[-1:]
+    if not names:
+        return workload
     return replace(workload, adapter=replace(workload.adapter, target_modules=tuple(dict.fromkeys(names))))
 
 
