@@ -4,10 +4,13 @@ from __future__ import annotations
 
 FULL_METHODS = ("full", "layernorm", "mezo")
 """Methods that update base weights in place."""
-RANKED_METHODS = ("lora", "qlora", "rslora", "lora+", "pissa", "dora", "qdora", "adalora", "vera")
+RANKED_METHODS = (
+    "lora", "qlora", "rslora", "lora+", "pissa", "dora", "qdora", "adalora", "vera", "loha", "lokr", "hira",
+    "miss", "delora",
+)  # fmt: skip
 PROMPT_METHODS = ("prompt-tuning", "prefix-tuning", "p-tuning", "adaption-prompt", "llama-adapter-v2")
 QUANTISED_METHODS = ("qlora", "qdora")
-METHODS = (*FULL_METHODS, *RANKED_METHODS, *PROMPT_METHODS, "ia3", "bottleneck")
+METHODS = (*FULL_METHODS, *RANKED_METHODS, *PROMPT_METHODS, "ia3", "oft", "c3a", "road", "bottleneck")
 
 OPTIMIZERS = (
     "adamw",

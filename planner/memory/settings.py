@@ -10,6 +10,7 @@ from planner.memory.frameworks import FrameworkTraits
 from planner.memory.ops import Int, ceil_div
 from planner.memory.sharding import Shares
 from planner.memory.terms.adapters import LOW_RANK
+from planner.memory.terms.adapters_rare import RARE
 from planner.memory.terms.targets import is_target
 from planner.memory.versions import (
     dequantises_to_fp16,
@@ -158,6 +159,7 @@ def _branch(
 ) -> AdapterBranch | None:
     method, spec = workload.method, workload.adapter
     kinds = {"dora": "dora", "qdora": "dora", "ia3": "ia3", "vera": "vera", "llama-adapter-v2": "scale-shift"}
+    kinds |= {name: name for name in RARE}
     kind = kinds.get(method, "lora" if method in LOW_RANK else None)
     if kind is None:
         return None
@@ -167,7 +169,7 @@ def _branch(
         return everything or is_target(linear, spec.target_modules, model_type)
 
     return AdapterBranch(
-        kind=kind,  # type: ignore[arg-type]
+        kind=kind,
         rank=spec.rank,
         dtype=adapter_dtype(workload, traits, base),
         dropout=traits.adapter_dropout if spec.dropout is None else spec.dropout,

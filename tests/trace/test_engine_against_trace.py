@@ -44,6 +44,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
         pytest.param(
             replace(BASE, method="prefix-tuning", adapter=AdapterSpec(num_virtual_tokens=64)), id="prefix"
         ),
+        *(pytest.param(replace(BASE, method=method), id=method) for method in ("lokr", "oft", "road", "delora")),
         pytest.param(replace(TRAINER, gradient_checkpointing="full"), id="checkpointed"),
         pytest.param(replace(TRAINER, method="qlora", weight_dtype="nf4-dq"), id="qlora"),
     ],

@@ -8,6 +8,7 @@ import pytest
 
 from planner.errors import UnsupportedError
 from planner.memory.terms.adapters import METHODS, trained
+from planner.memory.terms.adapters_rare import RARE
 from planner.model.architecture import ModelArchitecture
 from planner.model.hf_config import architecture_from_config
 from planner.model.registry import resolve
@@ -169,3 +170,16 @@ def test_an_unknown_method_is_refused_with_the_known_ones() -> None:
 def test_modules_the_model_does_not_have_are_refused() -> None:
     with pytest.raises(UnsupportedError, match="c_attn"):
         trained(_named("meta-llama/Llama-2-7b-hf"), "lora", AdapterSpec(target_modules=("c_attn",)))
+
+
+@pytest.mark.parametrize("method", RARE)
+def test_less_common_methods_count_as_peft_does(method: str) -> None:
+    kinds = {"loha": "LoHa", "lokr": "LoKr", "hira": "Hira", "miss": "Miss", "oft": "OFT", "road": "Road"}
+    kind = kinds.get(method, {"c3a": "C3A", "delora": "Delora"}.get(method, method))
+    config = TINY | {"hidden_size": 512, "num_attention_heads": 8, "num_key_value_heads": 4}
+    fields: dict[str, Any] = {"kind": f"{kind}Config", "target_modules": list(QV)}
+    if method not in ("oft", "road", "c3a"):
+        fields["r"] = 4
+    spec = AdapterSpec(rank=4, target_modules=QV)
+    counted = trained(_architecture("llama", config), method, spec).trainable
+    assert counted == _real_count("llama", config, fields)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from planner.citation import Citation
 from planner.dtypes import ELEMENT_BYTES
+from planner.memory.blocks.branches import BRANCHES, ON_INPUT, branch_of, turned_input
 from planner.memory.blocks.operators import Weight, add, cast, dropout, linear, mul, scale
 from planner.memory.blocks.setting import Setting
 from planner.memory.ops import Int
@@ -33,6 +34,10 @@ def adapted_linear(tape: Tape, x: Tensor, module: Linear, setting: Setting, *, s
     if branch is not None and applies and branch.kind == "ia3" and is_feed_forward(module):
         x = _ia3_input(tape, x, in_features, branch.dtype)
         applies = False
+    if branch is not None and applies and branch.kind in ON_INPUT:
+        outer, tape.kind = tape.kind, "adapter"
+        x = turned_input(tape, x, branch)
+        tape.kind, applies = outer, False
     base = _base(tape, x, module, setting, in_features * out_features, rows * out_features)
     if branch is None or not applies:
         return base
@@ -42,6 +47,8 @@ def adapted_linear(tape: Tape, x: Tensor, module: Linear, setting: Setting, *, s
             return _lora(tape, x, base, in_features, out_features, rows, setting)
         if branch.kind == "ia3":
             return _ia3(tape, base, out_features, setting)
+        if branch.kind in BRANCHES:
+            return branch_of(tape, x, base, in_features, out_features, rows, branch)
         if branch.kind == "vera":
             return _vera(tape, x, base, out_features, rows, setting)
         return scale_shift(tape, base, out_features)

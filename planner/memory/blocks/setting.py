@@ -16,7 +16,8 @@ AttentionKernel = Literal["flash", "efficient", "eager"]
 class AdapterBranch:
     """The trainable branch beside a frozen linear."""
 
-    kind: Literal["lora", "dora", "ia3", "vera", "scale-shift"]
+    kind: str
+    """"lora", "dora", "ia3", "vera", "scale-shift", or a name of ``planner.memory.blocks.branches``."""
     rank: Int
     dtype: str
     dropout: float

@@ -12,6 +12,7 @@ from planner.dtypes import ELEMENT_BYTES
 from planner.errors import UnsupportedError
 from planner.memory.breakdown import MemoryTerm
 from planner.memory.ops import Int
+from planner.memory.terms.adapters_rare import RARE, RareMethod
 from planner.memory.terms.targets import targets
 from planner.model.architecture import GroupedQueryAttention, LayerGroup, Linear, ModelArchitecture
 from planner.request import AdapterSpec
@@ -33,8 +34,8 @@ _MEZO = Citation(title="MeZO", url="https://arxiv.org/abs/2305.17333")
 
 LOW_RANK = frozenset({"lora", "qlora", "rslora", "pissa", "lora+", "dora", "qdora", "adalora"})
 METHODS = (
-    *sorted(LOW_RANK), "full", "mezo", "vera", "ia3", "prompt-tuning", "prefix-tuning", "p-tuning", "bottleneck",
-    "layernorm", "adaption-prompt", "llama-adapter-v2",
+    *sorted(LOW_RANK), *RARE, "full", "mezo", "vera", "ia3", "prompt-tuning", "prefix-tuning", "p-tuning",
+    "bottleneck", "layernorm", "adaption-prompt", "llama-adapter-v2",
 )  # fmt: skip
 
 
@@ -68,7 +69,7 @@ def trained(architecture: ModelArchitecture, method: str, spec: AdapterSpec) -> 
         return _llama_adapter(architecture, method, spec)
     if method == "bottleneck":
         return _bottleneck(architecture, spec)
-    if method not in LOW_RANK | {"vera", "ia3"}:
+    if method not in LOW_RANK | {"vera", "ia3"} | RARE.keys():
         raise UnsupportedError(
             f"the fine-tuning method {method[:40]!r} is not modelled", hint=f"known: {', '.join(sorted(METHODS))}"
         )
@@ -83,6 +84,8 @@ def trained(architecture: ModelArchitecture, method: str, spec: AdapterSpec) -> 
         return _vera(wrapped, spec, copies)
     if method == "ia3":
         return _ia3(wrapped, copies)
+    if method in RARE:
+        return _rare(wrapped, RARE[method], spec, copies)
     return _low_rank(architecture, wrapped, method, spec, copies)
 
 
@@ -157,6 +160,16 @@ def _ia3(wrapped: tuple[tuple[LayerGroup, Linear], ...], copies: Int) -> Trained
         feed_forward = linear.role == "mlp" and linear.in_features > linear.out_features
         added = added + group.count * (linear.in_features if feed_forward else linear.out_features)
     return _counted(added=added, copies=copies, formula="Σ m (n for feed-forward)", source=_IA3)
+
+
+def _rare(
+    wrapped: tuple[tuple[LayerGroup, Linear], ...], rare: RareMethod, spec: AdapterSpec, copies: Int
+) -> Trained:
+    added: Int = 0
+    for group, linear in wrapped:
+        each = rare.count(linear.in_features, linear.out_features, spec.rank)
+        added = added + group.count * linear.count * each
+    return _counted(added=added, copies=copies, formula=rare.formula, source=rare.source)
 
 
 def _virtual_tokens(architecture: ModelArchitecture, method: str, spec: AdapterSpec) -> Trained:
