@@ -85,22 +85,21 @@ def context_terms(gpu: Gpu | None, *, num_gpus: Int) -> tuple[MemoryTerm, ...]:
     return tuple(terms)
 
 
-def slack_term(resident_bytes: Int, moving_bytes: Int, stranded_bytes: Int = 0) -> MemoryTerm:
-    """Cached but unused segments at the peak: a band, because it depends on the order of past batches.
+def slack_term(resident_bytes: Int, moving_bytes: Int) -> MemoryTerm:
+    """Cached but unused segments at the peak of serving: a band, as it depends on the order of past requests.
 
-    ``resident_bytes`` were allocated once and fill their segments; ``moving_bytes`` come and go;
-    ``stranded_bytes`` are large blocks known to be free and of no use at this moment. The fiftieth was chosen with
-    replays of traced steps and the published reserved peaks in view.
+    ``resident_bytes`` were allocated once and fill their segments; ``moving_bytes`` come and go. The fiftieth was
+    chosen with the published reserved peaks in view.
     """
-    expected = 20 * MIB + moving_bytes // 50 + stranded_bytes
+    expected = 20 * MIB + moving_bytes // 50
     return MemoryTerm(
         kind="slack",
         label="allocator slack",
         size_bytes=expected,
         low_bytes=2 * MIB + 0 * moving_bytes,
-        high_bytes=64 * MIB + moving_bytes // 6 + resident_bytes // 200 + stranded_bytes,
-        formula="20 MiB + moving / 50 + stranded",
-        inputs={"moving": moving_bytes, "stranded": stranded_bytes},
+        high_bytes=64 * MIB + moving_bytes // 6 + resident_bytes // 200,
+        formula="20 MiB + moving / 50",
+        inputs={"moving": moving_bytes},
         source=_ALLOCATOR,
         counts_in=Quantity.RESERVED,
     )
