@@ -45,9 +45,9 @@ def _section(by_file: dict[str, list[Measurement]]) -> str:
         "",
         "Recorded by `plan validate`, kept in `validate/data/` with their environment and command, and computed "
         "by `scripts/cross_validate_calibration.py`. On a CPU the counter is the bytes of real tensors, in the "
-        "blocks PyTorch's CUDA allocator would use; no GPU is involved. The trace runs the CPU's kernels here, the "
-        "analytic tier those of CUDA: attention with dropout or a position bias (BERT, T5) and dropout itself take "
-        "more on a CPU.",
+        "blocks PyTorch's CUDA allocator would use; no GPU is involved. The trace runs the CPU's kernels here, "
+        "the analytic tier those of CUDA: attention with dropout or a position bias (BERT, T5) and dropout itself "
+        "take more on a CPU.",
     ]
     for name, measurements in by_file.items():
         lines += ["", f"### {name}", "", *_environment(measurements[0]), "", *_runs(measurements), ""]
