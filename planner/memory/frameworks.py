@@ -63,6 +63,9 @@ class FrameworkTraits:
     fsdp_version: int = 2
     """1: flat parameters, gathered where they are used; 2: gathered on one stream and copied out on another;
     0: not FSDP."""
+    wraps_ends: bool = False
+    """Embedding and head are units beside the layers: the first is freed after use, the last stays whole from
+    forward to backward. Where they are tied, both are the last."""
     gathers_in_compute_dtype: bool = False
     """Sharded fp32 parameters are gathered in the compute dtype (FSDP2 mixed precision)."""
     gradient_dtype: str | None = None
@@ -77,8 +80,8 @@ _TRANSFORMERS = FrameworkTraits(
         url=f"{_HF}/transformers/blob/v4.57.1/src/transformers/trainer.py",
     ),
     upcasts_kbit_base=True,
-    fsdp_version=1,
     embedding_states_fp32=True,
+    wraps_ends=True,
 )
 _FRAMEWORKS = {
     traits.name: traits
@@ -191,7 +194,7 @@ _FRAMEWORKS = {
             adapter_dtype="bf16",
         ),
         replace(_TRANSFORMERS, name="axolotl"),
-        replace(_TRANSFORMERS, name="deepspeed", fsdp_version=0),
+        replace(_TRANSFORMERS, name="deepspeed", fsdp_version=0, wraps_ends=False),
     )
 }
 _ALIASES = {
@@ -209,7 +212,11 @@ FRAMEWORK_NAMES = frozenset((*_FRAMEWORKS, *_ALIASES))
 
 
 def framework_traits(workload: TrainingWorkload) -> FrameworkTraits:
-    """Rules of the workload's framework; raises UnsupportedError for one that is not known."""
+    """Rules of the workload's framework; raises UnsupportedError for one that is not known.
+
+    Before transformers 5 its Trainer sharded by FSDP1; accelerate wraps both ends since April 2026
+    (https://github.com/huggingface/accelerate/pull/4015).
+    """
     name = workload.framework.lower()
     traits = _FRAMEWORKS.get(_ALIASES.get(name, name))
     if traits is None:
@@ -218,6 +225,8 @@ def framework_traits(workload: TrainingWorkload) -> FrameworkTraits:
             hint=f"known: {', '.join(_FRAMEWORKS)}",
         )
     version = workload.framework_version or ""
+    if traits.wraps_ends and _is_before(version, (5, 0)):
+        traits = replace(traits, fsdp_version=1, wraps_ends=False)
     if traits.name == "trl" and (release(version) or (1,)) < (0, 26):
         return replace(traits, upcasts_kbit_base=True, quantised_adapter_dtype=None, loss_kernel="upcast")
     if traits.name == "trl" and (release(version) or (2,)) < (1, 7):

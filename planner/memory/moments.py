@@ -14,7 +14,7 @@ from planner.memory.blocks.sources import part_source
 from planner.memory.breakdown import MemoryTerm
 from planner.memory.fragmentation import Cache
 from planner.memory.frameworks import FrameworkTraits
-from planner.memory.ops import Int, ceil_div, maximum, minimum
+from planner.memory.ops import Int, ceil_div, maximum, minimum, where
 from planner.memory.passes import evaluation_terms, forward_only_bytes, generation_terms
 from planner.memory.resident import Resident
 from planner.memory.sharding import Shares, Units, gathered_term, reduction_term
@@ -68,21 +68,21 @@ class Moments:
         return {
             "load": list(self.held.loaded),
             "forward": [
-                *static, *kept, *self._earlier_outputs(), *self._gathered(1),
-                _working("forward temporaries", self._forward_bytes()),
+                *static, *kept, *self._earlier_outputs(), *self._forward_moment(),
             ],
             "loss backward": [
                 *static, *kept, *outputs, *self._gathered(1),
                 self._loss(),
             ],
             "backward": [
-                *static, *kept, *outputs, *self._gathered(2), self._reduction(),
+                *static, *kept, *outputs, *self._gathered_backward(), self._reduction(),
                 self._head_gradients(),
                 _working("backward of one layer", self.step.backward_extra_bytes),
             ],
             "end of backward": [
-                *self.held.loaded, *self.held.trained, *outputs, whole, *self._gathered(2),
-                self._reduction(), _working("backward of the first layer", self._first_layer_bytes()),
+                *self.held.loaded, *self.held.trained, *outputs, whole, *self._gathered_backward(),
+                self._reduction(), self._own_gradients(),
+                _working("backward of the first layer", self._first_layer_bytes()),
             ],
             "optimizer step": [*self.held.loaded, *self.held.trained, *outputs, reduced, *step],
         }  # fmt: skip
@@ -159,8 +159,41 @@ class Moments:
         ]
         return maximum(0, *copied)
 
+    def _forward_moment(self) -> list[MemoryTerm]:
+        """Temporaries of the forward pass and the whole parameters beside them.
+
+        FSDP2 keeps the buffer a unit was gathered in until the next one is. With the ends as units, two copies
+        of a layer meet a layer's temporaries, or two of the head meet the logits. A tied head is whole from the
+        embedding on.
+        """
+        working = self._forward_bytes()
+        if not self.traits.wraps_ends:
+            return [*self._gathered(1), _working("forward temporaries", working)]
+        kept, tied = self.step.forward_extra_bytes + self.step.held_bytes, int(self._tied())
+        layer = kept + 2 * self.unit.block_bytes + tied * self.unit.tail_bytes
+        tail = working + 2 * self.unit.tail_bytes
+        in_layers = (layer > tail) & (self.share.parameters > 1)
+        blocks, tails = where(in_layers, 2, 0), where(in_layers, tied, 2)
+        inside = where(in_layers, kept, working)
+        gathered = gathered_term(self.unit, self.share, blocks=blocks, tails=tails)
+        return [gathered, _working("forward temporaries", inside)]
+
+    def _tied(self) -> bool:
+        return self.architecture.lm_head_params == 0
+
+    def _own_gradients(self) -> MemoryTerm:
+        """Gradients of the layer at hand, whole until they are scattered."""
+        whole = self.unit.block_params * self.gradient_element if self.workload.method == "full" else 0
+        size = where(self.share.gradients > 1, whole, 0) if self.traits.wraps_ends else 0
+        return _term("gathered", "gradients of the first layer before they are scattered", size)
+
     def _gathered(self, blocks: int) -> list[MemoryTerm]:
         return [gathered_term(self.unit, self.share, blocks=blocks)]
+
+    def _gathered_backward(self) -> list[MemoryTerm]:
+        """The layer at hand and the prefetched; a head of its own unit is sharded again once it is through."""
+        through = self.traits.wraps_ends and not self._tied()
+        return [gathered_term(self.unit, self.share, blocks=2, tails=0 if through else 1)]
 
     def _reduction(self) -> MemoryTerm:
         if self.workload.method != "full":

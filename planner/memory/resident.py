@@ -44,6 +44,10 @@ _NO_SYNC = Citation(
     title="FSDP: accumulation without synchronisation keeps whole gradients on every rank",
     url="https://docs.pytorch.org/docs/stable/fsdp.html#torch.distributed.fsdp.FullyShardedDataParallel.no_sync",
 )
+_TRAINER_NO_SYNC = Citation(
+    title="transformers: Trainer accumulates under accelerator.no_sync",
+    url="https://github.com/huggingface/transformers/blob/v5.0.0/src/transformers/trainer.py",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,10 +112,11 @@ def resident(
     gradients = _unsharded(architecture, workload, traits, own, share, parts, reduced)
     steps = workload.gradient_accumulation_steps
     by_default = traits.accumulates_unsharded & (share.gradients == 1)
+    earlier = _accumulated(workload, traits, setting, own, share, parts, gradients)
     kept = replace(
-        gradients,
+        earlier,
         label="gradients of earlier micro-batches",
-        size_bytes=where((steps > 1) | by_default, gradients.size_bytes, 0 * gradients.size_bytes),
+        size_bytes=where((steps > 1) | by_default, earlier.size_bytes, 0 * earlier.size_bytes),
     )
     trained_terms = [
         optimizer_state_term(rule, tensors, on_gpu=share.optimizer_on_gpu),
@@ -211,6 +216,28 @@ def _unsharded(
         size_bytes=where(share.gradients > 1, whole, reduced.size_bytes),
         formula="all parameters × b while accumulating",
         source=_NO_SYNC,
+    )
+
+
+def _accumulated(
+    workload: TrainingWorkload,
+    traits: FrameworkTraits,
+    setting: Setting,
+    dtype: str,
+    share: Shares,
+    parts: Trained,
+    gradients: MemoryTerm,
+) -> MemoryTerm:
+    """Trainer skips synchronisation until the last micro-batch: FSDP holds whole gradients of what is trained."""
+    if traits.program != "transformers" or traits.fsdp_version == 0:
+        return gradients
+    unsharded = setting.stream_dtype if traits.gathers_in_compute_dtype else dtype
+    whole = parts.trainable * ELEMENT_BYTES[workload.gradient_accumulation_dtype or unsharded]
+    return replace(
+        gradients,
+        size_bytes=where(share.gradients > 1, ceil_div(whole, share.tp * share.pp), gradients.size_bytes),
+        formula="trained parameters × b while accumulating",
+        source=_TRAINER_NO_SYNC,
     )
 
 

@@ -86,15 +86,20 @@ class Units:
 
     root_bytes: Int
     """Embeddings, head and final norm."""
+    tail_bytes: Int
+    """What stays whole from forward to backward: the root, or head and final norm where the ends are units."""
     block_bytes: Int
     """The largest layer."""
     block_params: Int
 
 
-def units(architecture: ModelArchitecture, fmt: WeightFormat, plain_dtype: str, tp: Int, ep: Int) -> Units:
+def units(
+    architecture: ModelArchitecture, fmt: WeightFormat, plain_dtype: str, tp: Int, ep: Int, *, wraps_ends: bool
+) -> Units:
     """Units of a model whose layers are wrapped one by one, gathered in ``plain_dtype`` or as they are packed."""
     element = ELEMENT_BYTES[plain_dtype]
     root = architecture.embedding_params + architecture.lm_head_params + architecture.other_params
+    tail = root - architecture.embedding_params if wraps_ends and architecture.lm_head_params else root
     largest = max(architecture.groups, key=lambda group: group.params_per_layer)
     packed: Int = largest.other_params * element
     experts = sum(linear.num_params for linear in largest.linears if linear.role == "expert")
@@ -108,19 +113,20 @@ def units(architecture: ModelArchitecture, fmt: WeightFormat, plain_dtype: str, 
         packed = packed + (ceil_div(size, ep) if linear.role == "expert" else size)
     return Units(
         root_bytes=ceil_div(root * element, tp),
+        tail_bytes=ceil_div(tail * element, tp),
         block_bytes=ceil_div(packed, tp),
         block_params=ceil_div(largest.params_per_layer - experts + ceil_div(experts, ep), tp),
     )
 
 
-def gathered_term(unit: Units, share: Shares, *, blocks: int) -> MemoryTerm:
-    """Whole parameters of the units in use: the root and ``blocks`` layers (the current and the prefetched)."""
+def gathered_term(unit: Units, share: Shares, *, blocks: Int, tails: Int = 1) -> MemoryTerm:
+    """Whole parameters of the units in use: the tail, and ``blocks`` layers (the current and the prefetched)."""
     return MemoryTerm(
         kind="gathered",
         label=GATHERED,
-        size_bytes=where(share.parameters > 1, unit.root_bytes + blocks * unit.block_bytes, 0),
-        formula="root + blocks × layer",
-        inputs={"root": unit.root_bytes, "blocks": blocks, "layer": unit.block_bytes},
+        size_bytes=where(share.parameters > 1, tails * unit.tail_bytes + blocks * unit.block_bytes, 0),
+        formula="tails × tail + blocks × layer",
+        inputs={"tails": tails, "tail": unit.tail_bytes, "blocks": blocks, "layer": unit.block_bytes},
         source=FSDP,
     )
 
@@ -139,11 +145,14 @@ def reduction_term(unit: Units, share: Shares, gradient_element: int, reduce_dty
 
 
 def bucket_term(gradient_bytes: Int, share: Shares) -> MemoryTerm:
-    """DDP keeps gradients a second time, in the buckets it reduces (``gradient_as_bucket_view=False``)."""
+    """DDP keeps gradients a second time, in the buckets it reduces (``gradient_as_bucket_view=False``).
+
+    Replicas of shards need none: what was scattered is reduced among them in place.
+    """
     return MemoryTerm(
         kind="gradients",
         label="DDP gradient buckets",
-        size_bytes=where(share.replicates > 1, gradient_bytes, 0),
+        size_bytes=where((share.replicates > 1) & (share.optimizer == 1), gradient_bytes, 0),
         formula="gradients",
         inputs={},
         source=DDP,

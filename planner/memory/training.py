@@ -10,7 +10,7 @@ from planner.errors import UnsupportedError
 from planner.memory.blocks.litgpt import litgpt_view
 from planner.memory.breakdown import MemoryBreakdown, MemoryTerm, PhaseBreakdown
 from planner.memory.fragmentation import Cache, slack_term
-from planner.memory.frameworks import framework_traits
+from planner.memory.frameworks import FrameworkTraits, framework_traits
 from planner.memory.moments import Moments
 from planner.memory.ops import Int
 from planner.memory.resident import resident
@@ -36,13 +36,15 @@ def training_breakdown(
     Numeric fields of the workload and the parallelism may be int64 arrays of one shape; sizes then are too.
     Raises UnsupportedError for what is not modelled, among them full fine-tuning of quantised weights.
     """
+    traits = framework_traits(workload)
+    if workload.autocast and _shards_in_policy(traits, parallelism):
+        workload, traits = _in_policy(workload, traits)
     fmt = weight_format(workload.weight_dtype)
     if workload.method == "full" and not fmt.full_fine_tuning:
         raise UnsupportedError(
             f"weights in {fmt.name} are for inference; they cannot be fine-tuned themselves",
             hint="use method qlora, which trains adapters on the quantised weights, or 16-bit weights",
         )
-    traits = framework_traits(workload)
     rule = objective_rule(workload)
     workload = with_objective(workload, rule)
     if traits.program == "litgpt":
@@ -62,7 +64,7 @@ def training_breakdown(
             _with_value_model(trained(architecture, workload.method, workload.adapter), rule), gpu,
         ),
         step=run_step(architecture, workload, traits, setting, share),
-        unit=units(architecture, fmt, setting.stream_dtype, share.tp, share.ep),
+        unit=units(architecture, fmt, setting.stream_dtype, share.tp, share.ep, wraps_ends=traits.wraps_ends),
         gradient_element=ELEMENT_BYTES[setting.stream_dtype],
         setting=setting,
         rule=rule,
@@ -81,6 +83,22 @@ def _engine(
     from planner.memory.colocated import colocated_terms
 
     return colocated_terms(architecture, workload, gpu)
+
+
+def _shards_in_policy(traits: FrameworkTraits, parallelism: Parallelism) -> bool:
+    """Whether FSDP2's mixed-precision policy takes autocast's place; an array of degrees holds no 1."""
+    unsharded = isinstance(parallelism.dp_shard, int) and parallelism.dp_shard == 1
+    return traits.wraps_ends and not unsharded and parallelism.zero_stage >= 2
+
+
+def _in_policy(workload: TrainingWorkload, traits: FrameworkTraits) -> tuple[TrainingWorkload, FrameworkTraits]:
+    """accelerate keeps trained shards in fp32, gathers in the compute dtype and leaves autocast out.
+
+    Source: https://github.com/huggingface/accelerate/blob/v1.15.0/src/accelerate/utils/fsdp_utils.py
+    """
+    if workload.method == "full":
+        workload = replace(workload, weight_dtype="fp32")
+    return replace(workload, autocast=False), replace(traits, gathers_in_compute_dtype=True)
 
 
 def _with_value_model(parts: Trained, rule: Objective) -> Trained:

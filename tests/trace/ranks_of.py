@@ -23,9 +23,9 @@ from validate.trace.builder import build_model, make_batch
 from validate.trace.events import EventLog, Kind
 from validate.trace.fake import as_with_data, fake_tensors
 from validate.trace.optimizers import build_optimizer
-from validate.trace.parallel import SpreadLabels, mesh_of, playing_rank
+from validate.trace.parallel import SpreadLabels, mesh_of, playing_rank, spread
 from validate.trace.quantised import sharded_weights
-from validate.trace.steps import plain_loop, spread_model
+from validate.trace.steps import adopt_model, plain_loop
 from validate.trace.tracer import Tracer
 
 NUM_STEPS = 2
@@ -64,9 +64,13 @@ def _steps(case: Case, mesh: Any, *, real: bool) -> EventLog:
     config, asked, parallelism = case
     torch.manual_seed(0)
     built = build_model(config, asked, initialise=real, sharded=mesh is not None)
+    if mesh is not None:
+        built.model = spread(built.model, asked, parallelism, mesh)
     tracer = Tracer()
     with tracer, sharded_weights(), SpreadLabels(tracer), tracer.watch(built.model):
-        spread_model(tracer, built, asked, parallelism, mesh)
+        adopt_model(tracer, built.model)
+        if mesh is None:
+            built.model = spread(built.model, asked, parallelism, mesh)
         optimizer = build_optimizer(built.model, asked.optimizer)
         steps = [
             [make_batch(built, asked) for _ in range(asked.gradient_accumulation_steps)] for _ in range(NUM_STEPS)

@@ -90,11 +90,16 @@ def _run(spec: RunSpec, report: Report) -> None:
             torch.cuda.memory._record_memory_history(context=None, max_entries=1_000_000)
     _limit(spec)
     report.event("software", **_software())
-    host = build(replace(spec, device="cpu")) if starts_on_host(spec) else None
+    model = build(replace(spec, device="cpu")) if starts_on_host(spec) else None
     with meter.watching():
         report.event("progress", text="building the model")
+        if model is not None and spec.device == "cpu":
+            model = placed(
+                spec, model
+            )  # the host's memory stands for the device's only once it holds shards alone
         with meter.phase("load"):
-            model = placed(spec, build(spec) if host is None else host)
+            if model is None or spec.device == "cuda":
+                model = placed(spec, build(spec) if model is None else model)
         meter.settle()
         report.event("progress", text="running")
         facts = (train if spec.task == "train" else serve)(spec, model, meter, report.readings)

@@ -13,9 +13,9 @@ from validate.trace.fake import as_with_data, fake_tensors, untested_torch_warni
 from validate.trace.generation import trace_generation
 from validate.trace.job import TraceJob
 from validate.trace.optimizers import build_optimizer
-from validate.trace.parallel import SpreadLabels, playing_rank, ranks_alike
+from validate.trace.parallel import SpreadLabels, playing_rank, ranks_alike, spread
 from validate.trace.quantised import sharded_weights
-from validate.trace.steps import Program, adopt_model, plain_loop, spread_model
+from validate.trace.steps import Program, adopt_model, plain_loop
 from validate.trace.timeline import name_unlabelled
 from validate.trace.tracer import Tracer
 from validate.trace.trl_kernels import triton_head
@@ -31,12 +31,16 @@ def trace_training(job: TraceJob) -> EventLog:
         built = build_model(
             job.config, workload, upcast_quantised=job.upcast_quantised, sharded=parallelism.dp_shard > 1
         )
+        alike = ranks_alike(built.model, parallelism)
+        if mesh is not None:  # accelerate shards a model that lies on the host; the device sees shards alone
+            built.model = spread(built.model, workload, parallelism, mesh)
         on_cuda = job.device == "cuda"
         tracer = Tracer(CudaPolicy(job.compute_capability) if on_cuda else None)
         kernels = cuda_kernels(job.compute_capability) if on_cuda else nullcontext()
         with tracer, sharded_weights(), SpreadLabels(tracer), kernels, tracer.watch(built.model):
-            alike = ranks_alike(built.model, parallelism)
-            spread_model(tracer, built, workload, parallelism, mesh)
+            adopt_model(tracer, built.model)
+            if mesh is None:
+                built.model = spread(built.model, workload, parallelism, mesh)
             optimizer = build_optimizer(built.model, workload.optimizer)
             micro_batches = [
                 [make_batch(built, workload, seq_len=length) for _ in range(workload.gradient_accumulation_steps)]

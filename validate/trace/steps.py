@@ -7,13 +7,12 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
-from torch.distributed.device_mesh import DeviceMesh
 
 from planner.request import Parallelism, TrainingWorkload
 from validate.trace.builder import DTYPES, Built
 from validate.trace.events import HOST
 from validate.trace.optimizers import state_tensors
-from validate.trace.parallel import autocasts, spread, synchronised
+from validate.trace.parallel import autocasts, synchronised
 from validate.trace.quantised import state_tensors_of
 from validate.trace.tracer import Tracer
 
@@ -36,23 +35,6 @@ def adopt_model(tracer: Tracer, model: torch.nn.Module) -> None:
         tracer.adopt([parameter], "adapter" if _is_adapter(model, parameter) else "weights", "to")
         tracer.adopt(state_tensors_of(parameter), "weights", "to")
     tracer.adopt(list(model.buffers()), "buffers", "to")
-
-
-def spread_model(
-    tracer: Tracer, built: Built, workload: TrainingWorkload, parallelism: Parallelism, mesh: DeviceMesh | None
-) -> None:
-    """The model on one rank's device: whole, then in DDP, or unit by unit as FSDP2 takes its shards."""
-    if mesh is None:
-        adopt_model(tracer, built.model)
-        built.model = spread(built.model, workload, parallelism, mesh)
-        return
-    tracer.phase("load")
-    for parameter in built.model.parameters():
-        tracer.adopt(state_tensors_of(parameter), "weights", "to")
-    built.model = spread(built.model, workload, parallelism, mesh)
-    for parameter in built.model.parameters():
-        tracer.label([parameter], "adapter" if _is_adapter(built.model, parameter) else "weights")
-    tracer.adopt(list(built.model.buffers()), "buffers", "to")
 
 
 def _is_adapter(model: torch.nn.Module, parameter: torch.nn.Parameter) -> bool:
