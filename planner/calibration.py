@@ -258,15 +258,26 @@ def user_file() -> Path:
     named = os.environ.get(USER_FILE_VARIABLE)
     if named:
         return Path(named)
+    return _own_folder(os.environ.get("HOME"), os.environ.get("XDG_DATA_HOME")) / "calibration.json"
+
+
+@lru_cache(maxsize=1)
+def _own_folder(_home: str | None, _data_home: str | None) -> Path:
+    """Looked for once per environment: the app asks for every row of its table at every key."""
     from platformdirs import user_data_path
 
-    return user_data_path("gpu-planner") / "calibration.json"
+    return user_data_path("gpu-planner")
 
 
 def load(*files: Path) -> Calibration:
     """The calibration of ``files``; by default the user's own and the shipped one. Absent files are skipped."""
     paths = [path for path in (files or (user_file(), DEFAULT_FILE)) if path.is_file()]
-    loaded = [_read(path, path.stat().st_mtime_ns) for path in paths]
+    return _joined(tuple((path, path.stat().st_mtime_ns) for path in paths))
+
+
+@lru_cache(maxsize=8)
+def _joined(written: tuple[tuple[Path, int], ...]) -> Calibration:
+    loaded = [_read(path, written_at) for path, written_at in written]
     return Calibration(
         corrections=tuple(entry for calibration in loaded for entry in calibration.corrections),
         intervals=tuple(entry for calibration in loaded for entry in calibration.intervals),
