@@ -14,7 +14,9 @@ from planner.memory.versions import release
 from planner.request import TrainingWorkload
 
 Program = Literal["transformers", "litgpt", "torchtitan", "unsloth"]
-LossKernel = Literal["upcast", "upcast-shift-copy", "split-head", "same-dtype", "in-place", "chunked", "fused"]
+LossKernel = Literal[
+    "upcast", "upcast-shift-copy", "split-head", "same-dtype", "in-place", "chunked", "fused", "tiled"
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +98,7 @@ _FRAMEWORKS = {
             ),
             upcasts_kbit_base=False,
             quantised_adapter_dtype="bf16",
-            loss_kernel="chunked",
+            loss_kernel="tiled",
         ),
         replace(
             _TRANSFORMERS,

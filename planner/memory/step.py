@@ -247,8 +247,8 @@ def _loss_kernel(
         return "in-place" if setting.old_kernels or before_cut_cross_entropy(workload) else "fused"
     if workload.loss == "fused":
         return "fused"
-    if traits.loss_kernel == "chunked":
-        return "chunked"
+    if traits.loss_kernel == "tiled":
+        return "tiled"
     if quirks(architecture.model_type).loses_in_logits_dtype and not setting.autocast:
         return "same-dtype"
     return objective_rule(workload).loss_kernel or traits.loss_kernel

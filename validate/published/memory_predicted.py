@@ -10,6 +10,7 @@ from planner.memory.estimate import Estimate
 from planner.quantity import Quantity, Tier
 from planner.request import (
     ServingWorkload,
+    TrainingWorkload,
 )
 from validate.published.cases import Case, Prediction
 from validate.published.memory_expressed import MemoryCase, express
@@ -21,6 +22,7 @@ _PEAKS = {
     "device_used_peak": Quantity.DEVICE,
 }
 _POOLS = ("weights", "kv_cache_bytes", "kv_cache_tokens", "activation_peak", "non_torch", "cuda_graphs")
+SHORT_STEP_TOKENS = 16
 _PHASES = {"init": ("load",), "decode": ("decode", "serve")}
 
 
@@ -115,5 +117,8 @@ def _traced(memory_case: MemoryCase, quantity: Quantity, phase: str | None, time
     from validate.trace.run import TIMEOUT_S, trace
 
     request = replace(memory_case.request, parallelism=memory_case.parallelism)
+    if phase == "init" and isinstance(request.workload, TrainingWorkload):
+        # Loading knows nothing of the batches that follow, whose length is often not published.
+        request = replace(request, workload=replace(request.workload, seq_len=SHORT_STEP_TOKENS))
     result = trace(request, gpu=memory_case.gpu, timeout_s=timeout_s or TIMEOUT_S)
     return estimate_of(result, request, quantity, memory_case.gpu, measured_in=_measured_in(phase))

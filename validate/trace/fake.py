@@ -17,8 +17,8 @@ from torch._subclasses.fake_tensor import (
     FakeTensor,
     FakeTensorMode,
 )
+from torch.fx.immutable_collections import immutable_dict
 from torch.utils import _foreach_utils
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from planner.errors import UnsupportedError
 
@@ -39,8 +39,7 @@ def fake_tensors(*, full_masks: bool = False) -> Iterator[FakeTensorMode]:
     # What torch does for many tensors at once (clipping) it does for fake ones too.
     many = [*_foreach_utils._foreach_supported_types, FakeTensor]
     with (
-        FakeTensorMode(allow_non_fake_inputs=True) as mode,
-        _values(full_masks),
+        _FakeTensors(full_masks) as mode,
         _replaceable_parameters(),
         replaced((_foreach_utils, "_foreach_supported_types", many)),
     ):
@@ -118,33 +117,37 @@ def as_with_data(*, padded: bool) -> Iterator[None]:
         yield
 
 
-class _Values(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _FakeTensors(FakeTensorMode):  # type: ignore[no-untyped-call]
     """Answers ``.item()`` with a placeholder and names the operators that need data."""
 
     def __init__(self, full_masks: bool) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__(allow_non_fake_inputs=True)
         self._full_masks = full_masks
+        self._depth = 0
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
+    def dispatch(self, func: Any, types: Any, args: Any = (), kwargs: Any = immutable_dict()) -> Any:  # noqa: B008
+        self._depth += 1
         try:
-            return func(*args, **(kwargs or {}))
-        except DataDependentOutputException as error:
-            if func is torch.ops.aten._local_scalar_dense.default:
-                dtype = args[0].dtype
-                return float(ITEM_PLACEHOLDER) if dtype.is_floating_point else ITEM_PLACEHOLDER
-            raise refusal(func) from error
-        except DynamicOutputShapeException as error:
-            if self._full_masks and func is torch.ops.aten.index.Tensor:
-                tensor, masks = args[0], args[1]
-                if len(masks) == 1 and masks[0].dtype is torch.bool:
+            return super().dispatch(func, types, args, kwargs)
+        except (DataDependentOutputException, DynamicOutputShapeException) as error:
+            if self._depth > 1:
+                raise  # the operator that was called is named, not one it is made of
+            answer = self._without_data(func, args)
+            if answer is None:
+                raise refusal(func) from error
+            return answer
+        finally:
+            self._depth -= 1
+
+    def _without_data(self, func: Any, args: Any) -> Any:
+        if func is torch.ops.aten._local_scalar_dense.default:
+            return float(ITEM_PLACEHOLDER) if args[0].dtype.is_floating_point else ITEM_PLACEHOLDER
+        if self._full_masks and func is torch.ops.aten.index.Tensor:
+            tensor, masks = args[0], args[1]
+            if len(masks) == 1 and masks[0].dtype is torch.bool:
+                with self:
                     return tensor.new_empty((masks[0].numel(), *tensor.shape[masks[0].dim() :]))
-            raise refusal(func) from error
-
-
-def _values(full_masks: bool) -> TorchDispatchMode:
-    return _Values(full_masks)
+        return None
 
 
 def refusal(func: Any) -> UnsupportedError:

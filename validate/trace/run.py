@@ -18,6 +18,7 @@ from hardware_db.gpu import Gpu
 from planner.citation import Citation
 from planner.errors import EnvironmentProblemError, PlannerError, RequestError, UnsupportedError
 from planner.memory.frameworks import framework_traits
+from planner.memory.versions import release
 from planner.model import registry
 from planner.quantity import Quantity
 from planner.request import Parallelism, PlanRequest, TrainingWorkload
@@ -41,6 +42,8 @@ PEFT_LOOP = Citation(
     title="peft method_comparison: BucketIterator, ACCELERATOR_EMPTY_CACHE_SCHEDULE",
     url="https://github.com/huggingface/peft/blob/main/method_comparison/MetaMathQA/run.py",
 )
+WHOLE_PROMPT_LOGITS = (4, 45)
+"""Release of transformers since which generation computes the last token's logits alone."""
 NUM_HISTORIES = 3
 HISTORY_STEPS = 50
 TRACED_LENGTHS = 8
@@ -219,6 +222,11 @@ def make_job(request: PlanRequest, gpu: Gpu | None, *, num_steps: int = NUM_STEP
         if workload.engine != "transformers":
             raise UnsupportedError(
                 f"{workload.engine} runs its own kernels, which are not traced", hint="the analytic tier covers it"
+            )
+        if (release(workload.engine_version or "") or WHOLE_PROMPT_LOGITS) < WHOLE_PROMPT_LOGITS:
+            raise UnsupportedError(
+                f"transformers {workload.engine_version} builds whole prompts' logits; the installed one does not",
+                hint="the analytic tier covers it",
             )
         return TraceJob(
             request=request,

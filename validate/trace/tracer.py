@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -21,6 +22,7 @@ from validate.trace.buffers import WORKSPACE
 from validate.trace.events import HOST, EventLog
 
 UNKNOWN = ""
+_DEVICE = torch.ops.prim.device.default
 
 
 @dataclass(slots=True)
@@ -46,6 +48,11 @@ class DevicePolicy(Protocol):
 
 class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Writes an ``EventLog``; ``phase`` and ``label`` add what the storages alone do not say."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing is compiled here: torch's guard around every call can be spared."""
+        return False
 
     def __init__(self, policy: DevicePolicy | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -151,6 +158,8 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if func is _DEVICE and type(args[0]) is FakeTensor:
+            return args[0].fake_device  # asked for several times per operator
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
         op = self._op_names.get(func)
@@ -226,6 +235,10 @@ def _tensors(value: Any) -> Iterator[torch.Tensor]:
 
 def _storages(tensor: torch.Tensor) -> Iterator[Any]:
     """The storages behind a tensor; wrapper subclasses (DTensor, quantised tensors) show those of their parts."""
+    if type(tensor) is FakeTensor:
+        if tensor.fake_device.type != "meta":
+            yield tensor.untyped_storage()
+        return
     flatten: Callable[[], tuple[list[str], Any]] | None = getattr(tensor, "__tensor_flatten__", None)
     if flatten is not None:
         for name in flatten()[0]:

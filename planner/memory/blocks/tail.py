@@ -35,6 +35,11 @@ LIGER = Citation(
     title="Liger: fused linear cross entropy works on chunks of rows",
     url="https://github.com/linkedin/Liger-Kernel/blob/main/src/liger_kernel/ops/fused_linear_cross_entropy.py",
 )
+TRL_HEAD = Citation(
+    title="TRL: logits in tiles of 4,096 tokens by 32,768 words, gradients accumulated in fp32",
+    url="https://github.com/huggingface/trl/blob/v1.16.0/trl/kernels/chunked_logprob.py",
+)
+TILE_TOKENS, TILE_WORDS = 4096, 32768
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +94,8 @@ def tail(
             vocabulary * width * setting.dequantised_element_bytes // setting.tp if setting.quantised_head else 0
         ),
     )
+    if kernel == "tiled":
+        return _tiled(tape, hidden, weight, tokens, setting)
     if kernel in ("chunked", "fused"):
         return _chunked(tape, hidden, weight, tokens, vocabulary, setting)
     dtype = setting.compute_dtype if setting.autocast else head_dtype
@@ -204,6 +211,35 @@ def _chunked(tape: Tape, hidden: Tensor, weight: Weight, tokens: Int, vocabulary
         logits_bytes=0,
         formula="T × d × 2 (gradient of the hidden states)",
         source=LIGER,
+    )
+
+
+def _tiled(tape: Tape, hidden: Tensor, weight: Weight, tokens: Int, setting: Setting) -> Tail:
+    """Log-probabilities tile by tile, recomputed backward; the gradients of states and head are summed in fp32."""
+    wide = ELEMENT_BYTES["fp32"]
+    scored = tape.op("labelled hidden states", (hidden,), hidden.elements, hidden.dtype)
+    tile = minimum(tokens, TILE_TOKENS) * TILE_WORDS * ELEMENT_BYTES[setting.compute_dtype]
+    sums = hidden.elements * wide + (weight.num_params * wide if weight.trainable else 0)
+    loss = tape.op(
+        "loss",
+        (scored,),
+        1,
+        "fp32",
+        saves=(scored,),
+        saves_bytes=2 * tokens * wide,
+        forward_scratch_bytes=tile,
+        backward_scratch_bytes=tile + sums,
+        trainable=weight.trainable,
+        weight_gradient_bytes=weight.num_params * weight.gradient_bytes if weight.trainable else 0,
+    )
+    memory = memory_of(tape, loss)
+    return Tail(
+        memory=memory,
+        forward_peak_bytes=memory.forward_peak_bytes,
+        block_bytes=tile,
+        logits_bytes=0,
+        formula="min(T, 4096) × 32768 × b (tile) + 4 (T d + V d) (gradients in fp32)",
+        source=TRL_HEAD,
     )
 
 
