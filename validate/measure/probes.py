@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -15,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from planner.errors import UnsupportedError
 from planner.units import GIB, KIB, MIB
 
 ALLOCATOR_SIZES = (
@@ -45,6 +48,7 @@ def _probes(device: str) -> Iterator[tuple[str, Callable[[], Any]]]:
         yield "context_bytes", context_bytes
         yield "cublas_workspace_bytes", cublas_workspace_bytes
         yield "allocator", allocator_rules
+        yield "nccl_bytes", nccl_bytes
         yield "dequantisation", lambda: dequantisation_bytes(device)
     yield "attention", lambda: attention_kernels(device)
     yield "flops_per_s", lambda: attainable_flops_per_s(device)
@@ -97,6 +101,45 @@ def allocator_rules() -> list[dict[str, int]]:
         )  # fmt: skip
         del block
     return rows
+
+
+def nccl_bytes() -> dict[str, int]:
+    """Device bytes outside the allocator that a communicator over all GPUs takes, and its first ``all_reduce``.
+
+    A single GPU gets a communicator of one rank. Raises UnsupportedError where torch has no NCCL.
+    """
+    if not dist.is_nccl_available():
+        raise UnsupportedError("torch was built without NCCL", hint=None)
+    from torch.multiprocessing.spawn import spawn
+
+    num_ranks = torch.cuda.device_count()
+    with tempfile.TemporaryDirectory(prefix="plan-nccl-") as folder:
+        spawn(_nccl_rank, args=(num_ranks, folder), nprocs=num_ranks)  # type: ignore[no-untyped-call]
+        found: dict[str, int] = json.loads(Path(folder, "rank-0").read_text(encoding="utf-8"))
+        return found
+
+
+def _nccl_rank(rank: int, num_ranks: int, folder: str) -> None:
+    """One rank of the communicator; writes what was taken on its device."""
+    from validate.measure.environment import device_use
+
+    def outside() -> int:
+        torch.cuda.synchronize()
+        return device_use(rank).used_bytes - torch.cuda.memory_reserved()
+
+    torch.cuda.set_device(rank)
+    numbers = torch.ones(MIB, device="cuda")
+    before = outside()
+    dist.init_process_group(
+        "nccl", init_method=f"file://{folder}/meeting", rank=rank, world_size=num_ranks,
+        device_id=torch.device("cuda", rank),
+    )  # fmt: skip
+    after_init = outside()
+    dist.all_reduce(numbers)
+    found = {"ranks": num_ranks, "init": after_init - before, "all_reduce": outside() - after_init}
+    Path(folder, f"rank-{rank}").write_text(json.dumps(found), encoding="utf-8")
+    dist.barrier()
+    dist.destroy_process_group()
 
 
 class _AttentionSeen(TorchDispatchMode):  # type: ignore[no-untyped-call]
