@@ -130,7 +130,7 @@ def slack_term(
         kind="slack",
         label="allocator slack",
         size_bytes=unused,
-        low_bytes=2 * MIB + 0 * moving_bytes,
+        low_bytes=minimum(2 * MIB + 0 * moving_bytes, unused),
         high_bytes=64 * MIB + moving_bytes // 6 + resident_bytes // 200 + unused,
         formula="rounding + blocks too small for what follows + other streams + left from loading",
         inputs={"resident": resident_bytes, "moving": moving_bytes},
