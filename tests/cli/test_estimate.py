@@ -102,6 +102,16 @@ def test_an_option_of_one_task_asks_for_that_task(
     assert {row["task"] for row in estimates(document, tier="analytic")} == tasks
 
 
+def test_the_largest_batch_fits_and_one_more_does_not(capsys: pytest.CaptureFixture[str]) -> None:
+    job = ("--model", "llama-8b", "--method", "lora", "--gpu", "A100 80GB", "--num-gpus", "1")
+    (batch, _) = answer(capsys, *job)["largest"]
+    assert batch["field"] == "batch_size"
+    (fits,) = answer(capsys, *job, "--batch-size", str(batch["largest"]))["fits"]
+    assert fits["expected_bytes"] <= fits["memory_bytes"]
+    code, _, _ = ask(capsys, *job, "--batch-size", str(batch["largest"] + 1))
+    assert code == 1
+
+
 def test_gguf_weights_are_served_by_llama_cpp(capsys: pytest.CaptureFixture[str]) -> None:
     document = answer(capsys, "--model", "llama-8b", "--weight-dtype", "q4_k_m")
     (serving,) = estimates(document, tier="analytic")

@@ -16,6 +16,7 @@ from tui.render import speed
 
 if TYPE_CHECKING:
     from planner.plan import Remedy
+    from planner.request import PlanRequest
 
 SCHEMA_VERSION = 1
 
@@ -38,9 +39,23 @@ def document(plan: Plan) -> dict[str, Any]:
         "model": _model(plan),
         "estimates": [_estimate(estimate) for estimate in plan.estimates],
         "fits": [_fit(fit) for fit in plan.fits],
+        "largest": [largest for request in plan.requests for largest in _largest(plan, request)],
         "advice": [_remedy(remedy) for remedy in plan.remedies],
         "warnings": list(plan.warnings),
     }
+
+
+def _largest(plan: Plan, request: PlanRequest) -> list[dict[str, Any]]:
+    if len(request.hardware.gpus) != 1:
+        return []
+    from planner.growth import growth
+
+    found = growth(plan, request)
+    if found is None:
+        return []
+    fit = found.fit
+    where = {"task": fit.task, "method": fit.method, "gpu_id": fit.gpu.id, "num_gpus": fit.num_gpus}
+    return [where | jsonable(capacity) for capacity in (found.width, found.length)]
 
 
 def _remedy(remedy: Remedy) -> dict[str, Any]:

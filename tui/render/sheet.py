@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from planner.answer import REFERENCE_GPUS
 from planner.citation import Citation
 from planner.fit import Fit, Verdict
-from planner.memory.capacity import capacities
+from planner.growth import growth
 from planner.memory.estimate import Estimate
 from planner.plan import Plan
 from planner.quantity import Tier
@@ -84,7 +84,7 @@ def blocks(plan: Plan) -> tuple[Block, ...]:
         estimates, fits = plan.estimates_of(request), plan.fits_of(request)
         told += estimates
         own = [fit for fit in fits if fit.estimate.tier is not Tier.RULE]
-        facts = (*_facts(estimates, fits, known=plan.model is not None), *_largest(plan, request, fits))
+        facts = (*_facts(estimates, fits, known=plan.model is not None), *_largest(plan, request))
         found.append(
             Block(
                 heading=describe(request),
@@ -169,17 +169,15 @@ def _facts(estimates: tuple[Estimate, ...], fits: tuple[Fit, ...], *, known: boo
     return tuple(facts)
 
 
-def _largest(plan: Plan, request: PlanRequest, fits: tuple[Fit, ...]) -> tuple[tuple[str, str], ...]:
-    """How far the job could grow, where one kind of GPU was named and holds it."""
-    held = [fit for fit in fits if fit.estimate.tier is not Tier.RULE and fit.verdict is not Verdict.DOES_NOT_FIT]
-    if plan.model is None or len(request.hardware.gpus) != 1 or not held:
+def _largest(plan: Plan, request: PlanRequest) -> tuple[tuple[str, str], ...]:
+    found = growth(plan, request)
+    if found is None:
         return ()
-    fit = held[-1]
-    width, length = capacities(plan.model, request.workload, fit.parallelism, fit.gpu)
     many, long = ("batch", "sequence") if request.task == "train" else ("requests at once", "prompt")
-    end = ", where the context ends" if length.limited_by_model else ""
-    where = f"{fit.num_gpus} x {fit.gpu.name}"
-    return (("largest", f"{many} {width.largest:,}, or {long} {length.largest:,} tokens{end}, on {where}"),)
+    end = ", where the context ends" if found.length.limited_by_model else ""
+    where = f"{found.fit.num_gpus} x {found.fit.gpu.name}"
+    text = f"{many} {found.width.largest:,}, or {long} {found.length.largest:,} tokens{end}, on {where}"
+    return (("largest", text),)
 
 
 def _name(estimate: Estimate) -> str:
