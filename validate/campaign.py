@@ -86,8 +86,8 @@ class Campaign:
             made_at=datetime.now(UTC).isoformat(timespec="microseconds"), command=self.command,
             environment=self.environment, spec=spec, result=result, predictions=said.predictions,
         ).identified()  # fmt: skip
-        self._share(measurement)
         is_new = self.store.add(measurement)
+        self._share(measurement)
         self.learn()
         return Measured(measurement=measurement, forecast=said, comparison=compare(said, result), is_new=is_new)
 
@@ -105,7 +105,6 @@ class Campaign:
             return
         path = self.out / f"{self.environment.gpu_id or 'unknown'}-{self.environment.fingerprint}.jsonl"
         try:
-            self.out.mkdir(parents=True, exist_ok=True)
             with path.open("a", encoding="utf-8") as file:
                 file.write(to_json(measurement) + "\n")
                 file.flush()
@@ -124,7 +123,10 @@ class Campaign:
 def open_campaign(
     device: Device | None, *, store: Store, command: str, calibrated: bool, out: Path | None = None
 ) -> Campaign:
-    """A campaign on ``device`` (None: the GPU). Raises EnvironmentProblemError without a GPU or the libraries."""
+    """A campaign on ``device`` (None: the GPU) that also writes into the folder ``out``.
+
+    Raises EnvironmentProblemError without a GPU or the libraries, or where the folder cannot be made.
+    """
     chosen: Device = device or "cuda"
     missing = missing_libraries()
     if chosen == "cuda":
@@ -136,6 +138,13 @@ def open_campaign(
         )
     if chosen == "cpu":
         environment = detect("cpu")
+    if out is not None:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise EnvironmentProblemError(
+                f"{out} cannot be made: {error.strerror}", hint="name another folder"
+            ) from error
     return Campaign(
         device=chosen, environment=environment, store=store, command=command,
         calibration=load() if calibrated else load(DEFAULT_FILE), uses_own=calibrated, out=out,

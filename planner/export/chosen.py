@@ -74,15 +74,17 @@ def choose(request: PlanRequest) -> Chosen:
     """
     checks.check_request(request)
     wish = request.hardware
+    resolved = registry.resolve(request.model)
+    if resolved.architecture is None:
+        raise UnsupportedError(
+            "only the size of the model is known, and its shapes decide", hint="name a model with --model"
+        )
     if not wish.gpus:
         request = _cheapest(request)
         wish = request.hardware
     if len(wish.gpus) != 1:
         raise RequestError("one kind of GPU is needed", hint="add --gpu h100 --num-gpus 8")
     gpu = named_gpu(wish.gpus[0])
-    resolved = registry.resolve(request.model)
-    if resolved.architecture is None:
-        raise UnsupportedError("a size alone cannot be exported", hint="name a model with --model")
     parallelism = request.parallelism
     if parallelism is None:
         parallelism = spread_over(wish.num_gpus or 1, request.workload, resolved.architecture)

@@ -135,7 +135,7 @@ def resolve(name: str) -> ResolvedModel:
 def _by_size(text: str) -> ResolvedModel:
     count = parse_count(text)
     if not 0 < count <= _LARGEST_NAMED:
-        raise RequestError(f"{text[:40]!r} is not a model size", hint="write params:7B or params:350M")
+        raise RequestError(f"{text[:40]!r} is not the size of a model", hint="write 7B or 350M")
     note = "only the size is known: nothing can be said about activations, KV cache or adapters"
     return ResolvedModel(architecture=None, num_params_named=count, notes=(note,))
 

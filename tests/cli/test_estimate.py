@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -163,7 +164,7 @@ BROKEN_CONFIG = "broken config"
         (("--model", "llama-70b", "--provider", "runpodd"), 3, "runpod"),
         (("--model", "llama-70b", "--region", "mars"), 3, "mars"),
         (("--params", "minus"), 2, "count"),
-        (("--params", "0"), 2, "param"),
+        (("--params", "0"), 2, "350M"),
         (("--params", "9" * 60), 2, ""),
         ((), 2, "no model"),
         (("nonsense",), 2, "nonsense"),
@@ -233,6 +234,14 @@ def test_a_wish_nothing_meets_is_said_and_exits_with_a_code(
     assert code == (3 if "mars" in wish else 1)
     assert "no priced GPU" in err or "nothing holds it" in err or "mars" in err
     assert "A100" not in out.partition("estimate")[2]
+
+
+def test_a_reader_that_has_gone_is_not_a_plan_that_does_not_fit() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as gone:
+        done = subprocess.run([sys.executable, "-m", "tui.cli", "gpus"], stdout=gone, stderr=gone, cwd=ROOT)
+    assert done.returncode == 0
 
 
 def test_plan_alone_in_a_pipe_shows_help_and_its_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:

@@ -127,7 +127,10 @@ def test_own_machines_and_contracts(run_plan: RunPlan) -> None:
         run_plan("prices", "add", "--gpu", "l40s", "--num-gpus", "4", "--owned", "--name", "lab").returncode == 0
     )
     assert run_plan("prices", "add", "--gpu", "l40s", "--usd-per-hour", "0.9", "--name", "deal").returncode == 0
-    assert run_plan("prices", "add", "--gpu", "l40s", "--usd-per-hour", "0.8", "--name", "deal").returncode == 0
+    assert (
+        "in place of"
+        in run_plan("prices", "add", "--gpu", "l40s", "--usd-per-hour", "0.8", "--name", "deal").stdout
+    )
     found = json.loads(run_plan("prices", "l40s", "--json").stdout)
     assert (found[0]["provider"], found[0]["usd_per_hour"], found[0]["num_gpus"]) == ("lab", 0, 4)
     assert [offer["usd_per_hour"] for offer in found if offer["provider"] == "deal"] == [0.8]
@@ -186,6 +189,7 @@ def test_a_broken_price_file_is_named_and_the_table_answers(run_plan: RunPlan, t
         (["add", "--gpu", "t4", "--name", "x"], 2),
         (["add", "--gpu", "t4", "--name", "x", "--usd-per-hour", "0"], 2),
         (["add", "--gpu", "t4", "--name", "x", "--usd-per-hour", "inf"], 2),
+        (["add", "--gpu", "t4", "--name", "x", "--usd-per-hour", "1e999"], 2),
         (["add", "--gpu", "t4", "--name", " ", "--usd-per-hour", "1"], 2),
         (["add", "--gpu", "t4", "--name", "x", "--usd-per-hour", "1", "--num-gpus", "0"], 2),
         (["add", "--gpu", "h1oo", "--name", "x", "--usd-per-hour", "1"], 3),

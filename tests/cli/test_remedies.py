@@ -30,6 +30,12 @@ def advice(capsys: pytest.CaptureFixture[str], *args: str) -> list[dict[str, Any
     return rows
 
 
+def test_advice_names_the_plan_it_speaks_of(capsys: pytest.CaptureFixture[str]) -> None:
+    run(["advise", "--model", "llama-3.1-8b", "--method", "lora", "--gpu", "4090", "--num-gpus", "1"])
+    assert "lora" in (heading := capsys.readouterr().out.splitlines()[0])
+    assert heading.endswith("1 x RTX 4090")
+
+
 def test_what_is_advised_fits_when_it_is_asked_for() -> None:
     wish = HardwareWish(gpus=("rtx-4090",), num_gpus=1)
     request = PlanRequest(model="llama-3.1-8b", workload=TrainingWorkload(method="lora"), hardware=wish)

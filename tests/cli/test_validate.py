@@ -89,6 +89,8 @@ def test_without_a_gpu_one_line_names_the_ways_on(run_plan: RunPlan) -> None:
         (("--suite", "quik"), 3, "quick"),
         (("--model", "llama-3.2-1b", "--steps", "1"), 2, "at least 2"),
         (("--model", "llama-3.2-1b", "--memory-limit", "lots"), 2, "memory size"),
+        (("--suite", "small", "--max-minutes", "0"), 2, "more than 0"),
+        (("--suite", "small", "--out", "/dev/null/x"), 4, "another folder"),
     ],
 )
 def test_bad_usage_is_one_line(run_plan: RunPlan, arguments: tuple[str, ...], code: int, said: str) -> None:

@@ -131,6 +131,8 @@ def run(argv: list[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         _report("interrupted", None)
         return int(ExitCode.INTERRUPTED)
+    except SystemExit:  # What click makes of a reader that has gone: nobody reads what is left.
+        return int(ExitCode.OK)
     except BrokenPipeError:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - nobody reads what is left, not even at exit
         return int(ExitCode.OK)

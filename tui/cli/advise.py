@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from planner.errors import ExitCode
 from tui.cli.shared.options import INT, request_options
+
+if TYPE_CHECKING:
+    from planner.export.chosen import Chosen
 
 MAX_SHOWN = 1000
 
@@ -25,13 +28,23 @@ def command(top: int, as_json: bool, **values: Any) -> int:
     from planner.export.chosen import choose
     from planner.model import registry
     from planner.remedies import advise_on
+    from tui.cli.shared.output import report_warnings
     from tui.render import advice as render
     from tui.request_builder import build_one
 
     check_range("top", top, 1, MAX_SHOWN)
     chosen = choose(build_one(values))
-    architecture = registry.resolve(chosen.request.model).architecture
+    resolved = registry.resolve(chosen.request.model)
+    architecture = resolved.architecture
     assert architecture is not None  # ``choose`` refuses a size alone
+    report_warnings(resolved.notes)
     advice = advise_on(chosen.request, architecture, chosen.parallelism, chosen.gpu)
-    click.echo(render.as_json(advice) if as_json else render.as_text(advice, top))
+    click.echo(render.as_json(advice, chosen) if as_json else f"{_heading(chosen)}\n{render.as_text(advice, top)}")
     return int(ExitCode.OK if advice.fits else ExitCode.DOES_NOT_FIT)
+
+
+def _heading(chosen: Chosen) -> str:
+    """The plan that is spoken of, with the GPUs it was given where none were named."""
+    from tui.render.sheet import describe
+
+    return f"{chosen.model_id}, {describe(chosen.request)}, on {chosen.num_gpus} x {chosen.gpu.name}"

@@ -18,6 +18,9 @@ from planner.rental import STALE_AFTER_DAYS, is_stale
 from tui.render import prices
 from tui.render.listing import render
 
+DEAREST_USD_PER_HOUR = 10_000_000
+"""The most that is taken for the price of one rental: 100 USD for each of 100,000 GPUs."""
+
 
 class PricesGroup(click.Group):
     """``plan prices h100`` is ``plan prices list h100``."""
@@ -136,6 +139,10 @@ def _money(text: str) -> Decimal:
         amount = Decimal(-1)
     if not amount.is_finite() or amount < 0:
         raise RequestError(f"{text[:40]!r} is not an amount of USD", hint="write 12.50")
+    if amount > DEAREST_USD_PER_HOUR:
+        raise RequestError(
+            f"{text[:40]} USD per hour is beyond anything that exists", hint=f"at most {DEAREST_USD_PER_HOUR:,}"
+        )
     return amount
 
 
@@ -162,7 +169,10 @@ def add(
     spot: bool,
     note: str,
 ) -> int:
-    """Add a contract or a machine of yours; it is used from now on. An entry of the same name is replaced."""
+    """Add a contract or a machine of yours; it is used from now on.
+
+    An entry of the same name for the same machine is replaced.
+    """
     if usd_per_hour is None and not owned:
         raise RequestError("a price is missing", hint="--usd-per-hour 12.50, or --owned for a machine of yours")
     if usd_per_hour == 0 and not owned:
@@ -187,11 +197,14 @@ def add(
         note=note.strip(),
         quarantined=None,
     )
-    _replace_own([*(old for old in _own() if _slot(old) != _slot(offer)), offer])
+    own = _own()
+    kept = [old for old in own if _slot(old) != _slot(offer)]
+    _replace_own([*kept, offer])
     if match.others:
         others = ", ".join(other.name for other in match.others)
         click.echo(f"plan: {gpu} is taken as {match.gpu.name} (also: {others})", err=True)
-    click.echo(f"{offer.provider}: {num_gpus}x {match.gpu.name} at {offer.usd_per_hour:f} USD/h")
+    replaced = ", in place of what was kept under that name" if len(kept) < len(own) else ""
+    click.echo(f"{offer.provider}: {num_gpus}x {match.gpu.name} at {offer.usd_per_hour:f} USD/h{replaced}")
     return int(ExitCode.OK)
 
 

@@ -24,9 +24,7 @@ MAX_SHOWN = 1000
 
 @click.command(cls=RequestCommand, short_help="The cheapest, fastest or roomiest plan over every offer.")
 @request_options
-@click.option(
-    "--by", "ranked_by", type=Word(("cost", "time", "headroom")), default="cost", help="What to rank by."
-)
+@click.option("--by", "ranking", type=Word(("cost", "time", "headroom")), default="cost", help="What to rank by.")
 @click.option("--max-usd", type=USD, help="Budget of the whole job (needs --tokens).")
 @click.option("--max-hours", type=FLOAT, help="Longest the job may take (needs --tokens).")
 @dataset_option
@@ -47,7 +45,7 @@ MAX_SHOWN = 1000
     "--parquet", type=click.Path(dir_okay=False, path_type=Path), help="Also write the plans as Parquet."
 )
 def command(
-    ranked_by: Any,
+    ranking: Any,
     max_usd: Decimal | None,
     max_hours: float | None,
     dataset: Path | None,
@@ -79,7 +77,7 @@ def command(
         if report is not None or as_csv or parquet is not None:
             raise RequestError("--solve answers as text or --json", hint="leave out --report, --csv and --parquet")
         return _solve(request, solve, top, as_json)
-    return _search(request, values, ranked_by, top, as_json=as_json, as_csv=as_csv, parquet=parquet, report=report)
+    return _search(request, values, ranking, top, as_json=as_json, as_csv=as_csv, parquet=parquet, report=report)
 
 
 def _limited(
@@ -148,13 +146,13 @@ def _names(values: dict[str, Any], option: str, known: tuple[str, ...] = ()) -> 
 
 
 def _search(
-    request: PlanRequest, values: dict[str, Any], ranked_by: Any, top: int, *, as_json: bool, as_csv: bool,
+    request: PlanRequest, values: dict[str, Any], ranking: Any, top: int, *, as_json: bool, as_csv: bool,
     parquet: Path | None, report: Path | None,
 ) -> int:  # fmt: skip
     from planner.search import search
     from tui.render import search as render
 
-    result = search(request, by=ranked_by, axes=_axes(request, values))
+    result = search(request, by=ranking, axes=_axes(request, values))
     report_warnings(result.notes)
     if len(_names(values, "search_weights")) > 1 or len(_names(values, "search_kv")) > 1:
         report_warnings(

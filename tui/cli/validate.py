@@ -75,7 +75,6 @@ def _run_probes(values: dict[str, Any]) -> int:
     if campaign.out is not None:
         from tui.files import save
 
-        campaign.out.mkdir(parents=True, exist_ok=True)
         save(
             campaign.out / f"{campaign.environment.gpu_id}-{campaign.environment.fingerprint}.probes.json",
             text + "\n",
@@ -179,6 +178,9 @@ def _run_suite(values: dict[str, Any]) -> int:
     from validate.campaign import Skipped, run_suite
     from validate.suites import suite
 
+    minutes = values["max_minutes"]
+    if minutes is not None and not minutes > 0:
+        raise RequestError(f"--max-minutes must be more than 0, not {minutes:g}", hint="--max-minutes 9")
     cases = suite(values["suite"])
     campaign = _campaign(values)
     inside = True
@@ -186,7 +188,7 @@ def _run_suite(values: dict[str, Any]) -> int:
     with progress.cases(len(cases)) as (say, advance):
         outcomes = run_suite(
             campaign, cases, progress=lambda case, text: say(f"{case.name}: {text}"),
-            max_minutes=values["max_minutes"], memory_limit_bytes=_limit(values),
+            max_minutes=minutes, memory_limit_bytes=_limit(values),
         )  # fmt: skip
         for case, outcome in outcomes:
             advance()

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from planner.advice import Advice, Change, Warned
+from planner.export.chosen import Chosen
 from planner.units import format_gib
 from tui.render.columns import columns
 
@@ -50,11 +51,14 @@ def _warning(warning: Warned) -> str:
     return warning.text if warning.source is None else f"{warning.text} ({warning.source.url})"
 
 
-def as_json(advice: Advice) -> str:
-    """The same with sources."""
+def as_json(advice: Advice, chosen: Chosen) -> str:
+    """The same with sources, and the plan that is spoken of."""
     return json.dumps(
         {
             "schema": "plan-advice/1",
+            "model": chosen.model_id,
+            "gpu_id": chosen.gpu.id,
+            "num_gpus": chosen.num_gpus,
             "fits": advice.fits,
             "changes": changes_json(advice),
             "warnings": [

@@ -86,7 +86,7 @@ class Word(click.ParamType):  # type: ignore[type-arg]
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         word = str(value).lower()
-        check_choice(param.opts[0].removeprefix("--") if param is not None else "choice", word, self.choices)
+        check_choice((param.name if param is not None else None) or "choice", word, self.choices)
         return word
 
 
