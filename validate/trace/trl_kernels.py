@@ -1,6 +1,9 @@
 """TRL's output head on a CUDA device: Triton kernels that write in place where the CPU build runs torch operators.
 
-The kernels score only positions that carry a label; here all do, as in batches without padding.
+The kernels fold tiles of logits and accumulate gradient products in fp32 in place. They score only positions that
+carry a label; here all do, as in batches without padding.
+
+Source: https://github.com/huggingface/trl/blob/v1.16.0/trl/kernels/chunked_logprob.py
 """
 
 from __future__ import annotations
@@ -9,13 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from planner.citation import Citation
 from validate.trace.fake import replaced
-
-SOURCE = Citation(
-    title="TRL chunked_logprob: Triton folds of logits tiles, gradient products accumulated in fp32",
-    url="https://github.com/huggingface/trl/blob/v1.16.0/trl/kernels/chunked_logprob.py",
-)
 
 
 @contextmanager
