@@ -11,6 +11,8 @@ from planner.plan import Plan
 from tui.render import sheet
 
 WIDE = 100
+HELD = ("GPUs", "verdict", "each needs", "of")
+"""Columns that tell whether the memory holds the job."""
 VERDICT_STYLES = {"FITS": "green", "TIGHT": "yellow", "DOES NOT FIT": "red"}
 
 
@@ -43,13 +45,21 @@ def _facts(block: sheet.Block) -> Table:
 
 
 def _tables(block: sheet.Block, width: int) -> list[tuple[str, ...]]:
-    """Columns of one table, or of two where speeds make it too wide; narrow ones leave out "of"."""
+    """Columns of one table, or of more where speeds make it too wide; narrow ones leave out "of"."""
     names = tuple(name for name in block.columns if width >= WIDE or name != "of")
-    rows = (block.columns, *block.fits)
-    needed = sum(max(len(row[index]) for row in rows) + 2 for index in range(len(block.columns)))
-    if not block.tells_speed or needed <= width:
+    if not block.tells_speed or _needed(block, block.columns) <= width:
         return [names]
-    return [tuple(name for name in names if name not in sheet.RENTAL), ("GPUs", *sheet.RENTAL)]
+    running = tuple(name for name in names if name not in sheet.RENTAL)
+    if _needed(block, running) <= width:
+        return [running, ("GPUs", *sheet.RENTAL)]
+    held = tuple(name for name in running if name in HELD)
+    return [held, ("GPUs", *(name for name in running if name not in HELD)), ("GPUs", *sheet.RENTAL)]
+
+
+def _needed(block: sheet.Block, names: tuple[str, ...]) -> int:
+    """Width of a table of these columns, its indent included."""
+    rows = (block.columns, *block.fits)
+    return 2 + sum(2 + max(len(row[block.columns.index(name)]) for row in rows) for name in names)
 
 
 def _fits(block: sheet.Block, names: tuple[str, ...]) -> Table:
