@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from hardware_db.gpu import Gpu
 from planner import checks
@@ -67,6 +68,23 @@ def _cheapest(request: PlanRequest) -> PlanRequest:
     return replace(request, parallelism=best.parallelism, hardware=wish)
 
 
+def loaded_as(name: str, shape_of: str) -> str:
+    """The hub id or directory with the weights of ``name``; ``shape_of`` names the model that lends its shape.
+
+    Tuned models share the registry's entry of their base model and are still other weights.
+    """
+    asked = name.strip()
+    entry = registry.find(asked)
+    if entry is not None:
+        ids = (entry.id, *(alias for alias in entry.aliases if "/" in alias))
+        spelled = (found for found in ids if asked.lower() in (found.lower(), found.rpartition("/")[2].lower()))
+        return next(spelled, entry.id)
+    path = Path(asked).expanduser()
+    if path.exists():
+        return str(path if path.is_dir() else path.parent)
+    return asked if "/" in asked else shape_of
+
+
 def choose(request: PlanRequest) -> Chosen:
     """Settle GPU and spread of a request; the settled request is what files carry.
 
@@ -95,4 +113,9 @@ def choose(request: PlanRequest) -> Chosen:
         parallelism=parallelism,
         hardware=replace(wish, gpus=(gpu.id,), num_gpus=parallelism.num_gpus),
     )
-    return Chosen(request=settled, parallelism=parallelism, gpu=gpu, model_id=resolved.architecture.name)
+    return Chosen(
+        request=settled,
+        parallelism=parallelism,
+        gpu=gpu,
+        model_id=loaded_as(request.model, resolved.architecture.name),
+    )

@@ -15,7 +15,7 @@ import yaml
 
 from planner.errors import RequestError, UnsupportedError
 from planner.export import TARGETS, export
-from planner.export.chosen import choose
+from planner.export.chosen import choose, loaded_as
 from planner.export.jobs import DSTACK_GPUS, SKYPILOT_GPUS
 from planner.export.trl import OPTIMIZERS
 from planner.request import (
@@ -263,3 +263,25 @@ def test_without_a_gpu_the_cheapest_that_holds_the_plan_is_taken() -> None:
     chosen = choose(replace(QLORA, hardware=HardwareWish()))
     assert len(chosen.request.hardware.gpus) == 1
     assert chosen.request.hardware.num_gpus == chosen.num_gpus
+
+
+@pytest.mark.parametrize(
+    ("asked", "loaded"),
+    [
+        ("meta-llama/Llama-3.1-8B-Instruct", "meta-llama/Llama-3.1-8B-Instruct"),
+        ("deepseek-ai/deepseek-r1-distill-llama-8b", "deepseek-ai/DeepSeek-R1-Distill-Llama-8B"),
+        ("deepseek-r1", "deepseek-ai/DeepSeek-R1"),
+        ("llama-8b", "meta-llama/Llama-3.1-8B"),
+        ("Qwen/Qwen2.5-7B-Instruct-AWQ", "Qwen/Qwen2.5-7B-Instruct-AWQ"),
+    ],
+)
+def test_the_weights_asked_for_are_loaded_not_those_of_the_model_with_their_shape(asked: str, loaded: str) -> None:
+    request = PlanRequest(model=asked, workload=ServingWorkload(engine="vllm"), hardware=H100)
+    (script,) = (text for name, text in export(request, "vllm").items() if name.endswith(".sh"))
+    assert f"vllm serve {loaded} " in script
+
+
+def test_a_directory_is_loaded_from_where_it_lies(tmp_path: Path) -> None:
+    assert loaded_as(str(tmp_path), "shape") == str(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    assert loaded_as(str(tmp_path / "config.json"), "shape") == str(tmp_path)
