@@ -128,7 +128,8 @@ def estimate_of(spec: RunSpec, memory: MemoryBreakdown, quantity: Quantity) -> E
 
 
 def _traced(spec: RunSpec, gpu: Gpu | None) -> list[Estimate]:
-    from validate.trace.run import make_job, result_of, run_in_subprocess
+    from validate.trace.child import run_in_subprocess
+    from validate.trace.run import make_job, result_of
 
     job = replace(make_job(request_of(spec), gpu, num_steps=spec.steps), config=spec.config)
     if spec.lengths:

@@ -21,9 +21,9 @@ from planner.request import (
 from planner.units import GIB, MIB
 from validate.measure.protocol import run
 from validate.measure.spec import RunResult, RunSpec
+from validate.trace.child import run_in_subprocess
 from validate.trace.job import TraceJob
 from validate.trace.replay import replay
-from validate.trace.run import run_in_subprocess
 
 TINY = {
     "model_type": "llama", "vocab_size": 1024, "hidden_size": 64, "num_hidden_layers": 2, "intermediate_size": 128,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from planner.answer import REFERENCE_GPUS
@@ -69,7 +70,10 @@ def title(plan: Plan) -> str:
     if plan.model is None:
         return f"a model of {format_count(plan.num_params_named)} parameters, known by size alone"
     active = f", {format_count(plan.model.params_active)} active" if is_sparse(plan) else ""
-    return f"{plan.model.name}: {format_count(plan.model.params_total)} parameters{active}"
+    asked = plan.requests[0].model
+    copy = "/" in asked and asked.lower() != plan.model.name.lower() and not Path(asked).exists()
+    name = f"{asked} (the shape of {plan.model.name})" if copy else plan.model.name
+    return f"{name}: {format_count(plan.model.params_total)} parameters{active}"
 
 
 def is_sparse(plan: Plan) -> bool:

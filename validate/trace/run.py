@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import os
-import pickle
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import planner.errors
 from hardware_db.gpu import Gpu
 from planner.citation import Citation
-from planner.errors import EnvironmentProblemError, PlannerError, RequestError, UnsupportedError
+from planner.errors import RequestError, UnsupportedError
 from planner.memory.frameworks import framework_traits
 from planner.memory.versions import release
 from planner.model import registry
 from planner.quantity import Quantity
 from planner.request import Parallelism, PlanRequest, TrainingWorkload
-from planner.units import GIB, format_bytes
+from planner.units import GIB
 from validate.trace.allocator import AllocatorSettings
-from validate.trace.events import EventLog, load
+from validate.trace.child import run_in_subprocess
+from validate.trace.events import EventLog
 from validate.trace.history import compose, nearest_lengths
 from validate.trace.job import Loop, ScriptJob, TraceJob, refuse_unspread
 from validate.trace.lengths import batch_lengths
@@ -298,62 +292,3 @@ def _lengths(longest: int, num_steps: int, *, varying: bool) -> tuple[int, ...]:
     if not varying:
         return (longest,) * num_steps
     return (max(1, longest // SHORT_BATCH_DIVISOR), longest)
-
-
-def run_in_subprocess(job: TraceJob | ScriptJob, *, timeout_s: float, memory_bytes: int) -> EventLog:
-    """Run ``job`` in a process with a time and memory limit and read its log back."""
-    root = Path(planner.errors.__file__).parent.parent
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")])),
-        "HF_HUB_OFFLINE": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-    }
-    with tempfile.TemporaryDirectory(prefix="plan-trace-") as folder:
-        out = Path(folder) / "run.trace"
-        command = [sys.executable, "-m", "validate.trace.worker", str(out), str(memory_bytes)]
-        try:
-            done = subprocess.run(
-                command,
-                input=pickle.dumps(job),
-                capture_output=True,
-                timeout=timeout_s,
-                env=environment,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise EnvironmentProblemError(
-                f"the trace took longer than {timeout_s:g} s",
-                hint="allow more with --timeout, or take fewer layers",
-            ) from error
-        _raise_reported(done, memory_bytes)
-        return load(out)
-
-
-def _raise_reported(done: subprocess.CompletedProcess[bytes], memory_bytes: int) -> None:
-    errors = done.stderr.decode(errors="replace").strip().splitlines()
-    try:
-        report = json.loads(done.stdout)
-    except ValueError:
-        last = errors[-1] if errors else f"exit code {done.returncode}"
-        if "MemoryError" in last or "bad_alloc" in last or "can't allocate memory" in last:
-            raise _out_of_host_memory(memory_bytes) from None
-        if "No module named" in last:
-            raise EnvironmentProblemError(
-                f"a trace needs torch and transformers: {last}", hint="pip install 'gpu-planner[validate]'"
-            ) from None
-        raise UnsupportedError(
-            f"the step cannot be traced: {last[:300]}", hint="the analytic tier estimates it by formula"
-        ) from None
-    if not report:
-        return
-    if report["type"] == "MemoryError":
-        raise _out_of_host_memory(memory_bytes)
-    kinds: dict[str, type[PlannerError]] = {"RequestError": RequestError, "UnsupportedError": UnsupportedError}
-    raise kinds.get(report["type"], EnvironmentProblemError)(report["message"], hint=report["hint"])
-
-
-def _out_of_host_memory(memory_bytes: int) -> EnvironmentProblemError:
-    return EnvironmentProblemError(
-        f"the trace needed more than {format_bytes(memory_bytes)} of host memory",
-        hint="trace fewer layers, or run it on a larger machine",
-    )
