@@ -233,6 +233,8 @@ def framework_traits(workload: TrainingWorkload) -> FrameworkTraits:
         return replace(traits, upcasts_kbit_base=True, quantised_adapter_dtype=None, loss_kernel="upcast")
     if traits.name == "trl" and (release(version) or (2,)) < (1, 7):
         return replace(traits, loss_kernel="upcast")  # whole logits by default: huggingface/trl#5846
+    if traits.name == "trl" and workload.objective == "dpo" and (release(version) or (2,)) < (1, 15):
+        return replace(traits, loss_kernel="upcast")  # the tiled head came to DPO later: huggingface/trl#7243
     if traits.program == "transformers" and traits.loss_kernel == "upcast" and _is_before(version, (4, 45)):
         return replace(traits, loss_kernel="upcast-shift-copy", repeats_kv=True)
     return traits

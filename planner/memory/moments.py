@@ -15,7 +15,7 @@ from planner.memory.breakdown import MemoryTerm
 from planner.memory.fragmentation import Cache
 from planner.memory.frameworks import FrameworkTraits
 from planner.memory.ops import Int, ceil_div, maximum, minimum, where
-from planner.memory.passes import evaluation_terms, forward_only_bytes, generation_terms
+from planner.memory.passes import evaluation_phases, generation_terms, scored_bytes
 from planner.memory.resident import Resident
 from planner.memory.sharding import Shares, Units, gathered_term, reduction_term
 from planner.memory.step import StepMemory
@@ -116,19 +116,17 @@ class Moments:
                 ),
             ]  # fmt: skip
         if self.workload.evaluation is not None:
-            phases["evaluation"] = [
-                *static, *self._gathered(2),
-                *evaluation_terms(
-                    self.architecture, self.workload, self.workload.evaluation, self.setting, self.traits
-                ),
-            ]  # fmt: skip
+            moments = evaluation_phases(
+                self.architecture, self.workload, self.workload.evaluation, self.setting, self.traits
+            )
+            phases |= {name: [*static, *self._gathered(2), *terms] for name, terms in moments.items()}
         return phases
 
     def _reference_bytes(self) -> Int:
         """A reference model's forward pass while the trained pass's activations are alive."""
         if not self.rule.reference_pass:
             return 0
-        return forward_only_bytes(self.architecture, self.setting, self.traits, logit_rows=self.setting.tokens)
+        return scored_bytes(self.architecture, self.workload, self.setting, self.traits)
 
     def cache(self) -> Cache:
         """What the step leaves in the allocator's cache."""
@@ -260,10 +258,9 @@ class Moments:
         )
 
     def _forward_bytes(self) -> Int:
-        tail = self.step.tail.forward_peak_bytes
-        highest = maximum(
-            self.step.forward_extra_bytes, tail, self._reference_bytes() + self.step.tail.logits_bytes
-        )
+        tail = self.step.tail
+        beside_reference = self._reference_bytes() + tail.memory.saved_bytes
+        highest = maximum(self.step.forward_extra_bytes, tail.forward_peak_bytes, beside_reference)
         return highest + self.step.held_bytes
 
     def _inference_bytes(self) -> Int:

@@ -128,7 +128,6 @@ def run_step(
     share: Shares,
 ) -> StepMemory:
     """Run every kind of layer once, and the end of the model."""
-    rule = objective_rule(workload)
     decoder = setting
     if architecture.kind == "encoder-decoder" and workload.target_seq_len is not None:
         decoder = replace(setting, seq=ceil_div(workload.target_seq_len, share.cp))
@@ -139,19 +138,41 @@ def run_step(
         for part, needs_grad, prompt_tokens in _parts(workload, traits, count, first=index == 0):
             local = replace(shape, prompt_tokens=prompt_tokens)
             runs.append(_run_block(architecture, group, workload, traits, local, part, needs_grad))
-    end = tail(
+    end = run_tail(
         architecture,
+        workload,
+        traits,
         decoder,
         x_needs_grad=True,
         head_trained=workload.method == "full" or "lm_head" in workload.adapter.modules_to_save,
-        head_dtype=setting.stream_dtype,
-        labels=rule.labels,
-        rows=_logit_rows(workload, decoder, rule),
-        selects=rule.labels is not None or rule.completion_logits_only,
-        kernel=_loss_kernel(architecture, workload, traits, setting),
     )
     stream = decoder.tokens * architecture.hidden_size * ELEMENT_BYTES[setting.stream_dtype]
     return StepMemory(runs=tuple(runs), tail=end, stream_bytes=stream)
+
+
+def run_tail(
+    architecture: ModelArchitecture,
+    workload: TrainingWorkload,
+    traits: FrameworkTraits,
+    setting: Setting,
+    *,
+    x_needs_grad: bool,
+    head_trained: bool,
+    kernel: LossKernel | None = None,
+) -> Tail:
+    """The end of the model as the workload's objective and its framework run it, or with another loss kernel."""
+    rule = objective_rule(workload)
+    return tail(
+        architecture,
+        setting,
+        x_needs_grad=x_needs_grad,
+        head_trained=head_trained,
+        head_dtype=setting.stream_dtype,
+        labels=rule.labels,
+        rows=_logit_rows(workload, setting, rule),
+        selects=rule.labels is not None or rule.completion_logits_only,
+        kernel=kernel or _loss_kernel(architecture, workload, traits, setting),
+    )
 
 
 def _parts(

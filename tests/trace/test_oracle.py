@@ -11,7 +11,7 @@ import bitsandbytes
 import pytest
 from accelerate.state import AcceleratorState
 
-from planner.request import AdapterSpec, PlanRequest, TrainingWorkload
+from planner.request import AdapterSpec, EvaluationSpec, PlanRequest, TrainingWorkload
 from validate.trace.oracle import judge
 from validate.trace.run import make_job, result_of
 from validate.trace.worker import run_job
@@ -75,5 +75,57 @@ def test_formulas_know_the_loops_of_other_libraries(
     workload = TrainingWorkload(
         batch_size=2, seq_len=512, gradient_checkpointing=checkpointing, framework=framework, **METHODS[method]
     )
+    difference, kind = off(tmp_path, "llama", workload)
+    assert abs(difference) < 0.03, (difference, kind)
+
+
+LOSS_ONLY = EvaluationSpec(batch_size=8, num_samples=32)
+GATHERED = EvaluationSpec(batch_size=8, num_samples=32, gathers_logits=True)
+MOVED = EvaluationSpec(batch_size=8, num_samples=32, gathers_logits=True, accumulation_steps=2)
+WIDE: dict[str, Any] = {"weight_dtype": "fp32", "autocast": True}
+
+
+@pytest.mark.parametrize(
+    ("framework", "method", "evaluation", "changes"),
+    [
+        *(
+            pytest.param(framework, method, asked, {}, id=f"{framework}, {method}, {name}")
+            for framework in ("transformers", "trl")
+            for method in ("full", "lora")
+            for name, asked in (("loss only", LOSS_ONLY), ("gathered", GATHERED))
+        ),
+        pytest.param("transformers", "lora", MOVED, {}, id="transformers, moved to the host"),
+        pytest.param("transformers", "full", LOSS_ONLY, WIDE, id="transformers, casts of autocast"),
+        pytest.param("transformers", "lora", GATHERED, WIDE, id="transformers, gathered in fp32"),
+        pytest.param("trl", "full", GATHERED, WIDE, id="trl, gathered in fp32"),
+    ],
+)
+def test_formulas_know_evaluation_inside_training(
+    framework: str, method: str, evaluation: EvaluationSpec, changes: dict[str, Any], tmp_path: Path
+) -> None:
+    workload = TrainingWorkload(
+        batch_size=2, seq_len=512, gradient_checkpointing="none", framework=framework, evaluation=evaluation,
+        **(METHODS[method] | changes),
+    )  # fmt: skip
+    difference, kind = off(tmp_path, "llama", workload)
+    assert abs(difference) < 0.02, (difference, kind)
+
+
+@pytest.mark.parametrize("checkpointing", ["none", "full"])
+@pytest.mark.parametrize(
+    ("method", "changes"),
+    [
+        pytest.param("full", {}, id="full"),
+        pytest.param("full", WIDE, id="full, autocast"),
+        pytest.param("lora", {}, id="lora"),
+        pytest.param("qlora", {}, id="qlora"),
+    ],
+)
+def test_formulas_know_preferences_as_trl_trains_them(
+    method: str, changes: dict[str, Any], checkpointing: str, tmp_path: Path
+) -> None:
+    """The reference pass beside what the trained pass keeps: a second model, or the same without its adapters."""
+    asked: dict[str, Any] = {"batch_size": 2, "seq_len": 512, **METHODS[method], **changes}
+    workload = TrainingWorkload(framework="trl", objective="dpo", gradient_checkpointing=checkpointing, **asked)
     difference, kind = off(tmp_path, "llama", workload)
     assert abs(difference) < 0.03, (difference, kind)

@@ -67,11 +67,19 @@ def test_ppo_trains_a_second_model(llama: ModelArchitecture) -> None:
     assert ppo["gradients"] == 2 * sft["gradients"]
 
 
+def test_dpo_builds_whole_logits_before_trl_tiled_them(llama: ModelArchitecture) -> None:
+    """https://github.com/huggingface/trl/pull/7243"""
+    dpo = replace(BASE, objective="dpo", framework="trl")
+    before, after = (_peak(llama, replace(dpo, framework_version=version)) for version in ("1.14.0", "1.15.0"))
+    assert before - after > 2 * BASE.batch_size * BASE.seq_len * llama.vocab_size * 2
+    assert _peak(llama, dpo) == after
+
+
 def test_logits_gathered_in_evaluation_can_be_the_peak(llama: ModelArchitecture) -> None:
     """https://huggingface.co/docs/transformers/main_classes/trainer: eval_accumulation_steps"""
     gathering = EvaluationSpec(batch_size=8, seq_len=1024, num_samples=200, gathers_logits=True)
     answer = estimate(llama, replace(BASE, evaluation=gathering), ALONE, None, Quantity.ALLOCATED)
-    assert answer.phase == "evaluation"
+    assert answer.phase == "evaluation, joining logits"
     logits = next(term for term in answer.terms if term.kind == "logits")
     assert logits.size_bytes == 2 * 200 * 1024 * llama.vocab_size * 2
     moved = replace(gathering, accumulation_steps=1)

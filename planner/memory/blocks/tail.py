@@ -95,7 +95,7 @@ def tail(
         ),
     )
     if kernel == "tiled":
-        return _tiled(tape, hidden, weight, tokens, setting)
+        return _tiled(tape, hidden, weight, tokens, vocabulary, setting)
     if kernel in ("chunked", "fused"):
         return _chunked(tape, hidden, weight, tokens, vocabulary, setting)
     dtype = setting.compute_dtype if setting.autocast else head_dtype
@@ -214,12 +214,22 @@ def _chunked(tape: Tape, hidden: Tensor, weight: Weight, tokens: Int, vocabulary
     )
 
 
-def _tiled(tape: Tape, hidden: Tensor, weight: Weight, tokens: Int, setting: Setting) -> Tail:
-    """Log-probabilities tile by tile, recomputed backward; the gradients of states and head are summed in fp32."""
-    wide = ELEMENT_BYTES["fp32"]
+def _tiled(tape: Tape, hidden: Tensor, weight: Weight, tokens: Int, vocabulary: int, setting: Setting) -> Tail:
+    """Log-probabilities tile by tile, recomputed backward; the gradients of states and head are summed in fp32.
+
+    Sums in fp32 are the gradients themselves where those are fp32. Autocast casts a tile's part of the head and of
+    the states; backward, a name keeps the part before while the next is cast.
+    """
+    wide, element = ELEMENT_BYTES["fp32"], ELEMENT_BYTES[setting.compute_dtype]
     scored = tape.op("labelled hidden states", (hidden,), hidden.elements, hidden.dtype)
-    tile = minimum(tokens, TILE_TOKENS) * TILE_WORDS * ELEMENT_BYTES[setting.compute_dtype]
-    sums = hidden.elements * wide + (weight.num_params * wide if weight.trainable else 0)
+    rows = minimum(tokens, TILE_TOKENS)
+    tile = rows * TILE_WORDS * element
+    width = weight.num_params * setting.tp // vocabulary
+    casts = element * width if setting.casts_weights else 0
+    states = element * width * rows if setting.casts_weights and hidden.dtype != setting.compute_dtype else 0
+    sums = 0 if hidden.dtype == "fp32" else hidden.elements * wide
+    if weight.trainable and weight.gradient_bytes != wide:
+        sums = sums + weight.num_params * wide
     loss = tape.op(
         "loss",
         (scored,),
@@ -227,8 +237,8 @@ def _tiled(tape: Tape, hidden: Tensor, weight: Weight, tokens: Int, setting: Set
         "fp32",
         saves=(scored,),
         saves_bytes=2 * tokens * wide,
-        forward_scratch_bytes=tile,
-        backward_scratch_bytes=tile + sums,
+        forward_scratch_bytes=tile + states + casts * minimum(vocabulary, TILE_WORDS),
+        backward_scratch_bytes=tile + states + casts * minimum(vocabulary, 2 * TILE_WORDS) + sums,
         trainable=weight.trainable,
         weight_gradient_bytes=weight.num_params * weight.gradient_bytes if weight.trainable else 0,
     )
