@@ -40,6 +40,13 @@ def alone(case: Case, rank: int, *, fake: bool) -> EventLog:
         return _steps(case, mesh, real=not fake)
 
 
+def largest_sent_bytes(log: EventLog) -> int:
+    """The largest buffer ranks exchange: a thread of gloo may hold one for a moment after it was sent, not two."""
+    sizes = [row[1] for row in log.rows if row[0] is Kind.ALLOC]
+    kinds = ("gathered", "reduction", "buckets")
+    return max(size for number, size in enumerate(sizes) if log.category_of(number) in kinds)
+
+
 def beside_each_other(cases: Mapping[str, Case], folder: Path) -> None:
     """Two processes that talk through gloo run every case; their logs are ``NAME.RANK`` in ``folder``."""
     (folder / "cases").write_bytes(pickle.dumps(dict(cases)))

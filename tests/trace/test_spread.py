@@ -9,9 +9,9 @@ import pytest
 
 from planner.errors import UnsupportedError
 from planner.request import AdapterSpec, Parallelism, PlanRequest, TrainingWorkload
-from tests.trace.ranks_of import Case, allocations, alone, beside_each_other
+from tests.trace.ranks_of import Case, allocations, alone, beside_each_other, largest_sent_bytes
 from tests.trace.steps_of import Config, readable, workload
-from validate.trace.events import EventLog, Kind, load
+from validate.trace.events import load
 from validate.trace.replay import replay
 from validate.trace.run import make_job
 
@@ -80,15 +80,8 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_rank_alone_allocates_what_it_allocates_beside_a_real_one(name: str, rank: int, logs: Path) -> None:
     here, there = alone(CASES[name], rank, fake=True), load(logs / f"{name}.{rank}")
     assert allocations(there) == allocations(here)
-    # A thread of gloo may hold what it has sent for a moment longer, never more than one buffer.
     more = replay(there).peak_requested_bytes - replay(here).peak_requested_bytes
-    assert 0 <= more <= _largest_buffer(here)
-
-
-def _largest_buffer(log: EventLog) -> int:
-    sizes = [row[1] for row in log.rows if row[0] is Kind.ALLOC]
-    kinds = ("gathered", "reduction", "buckets")
-    return max(size for number, size in enumerate(sizes) if log.category_of(number) in kinds)
+    assert 0 <= more <= largest_sent_bytes(here)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from planner.request import (
     TrainingWorkload,
 )
 from planner.units import GIB, MIB
+from tests.trace.ranks_of import largest_sent_bytes
 from validate.measure.protocol import run
 from validate.measure.spec import RunResult, RunSpec
 from validate.trace.child import run_in_subprocess
@@ -94,7 +95,8 @@ def test_two_ranks_take_what_a_trace_of_one_says(parallelism: Parallelism) -> No
         compute_capability=None, seq_lens=(32, 32), device="cpu",
     )  # fmt: skip
     log = run_in_subprocess(job, timeout_s=200, memory_bytes=6 * GIB)
-    assert result.peak("allocated") == pytest.approx(replay(log).peak_allocated_bytes, rel=0.03)
+    traced = replay(log).peak_allocated_bytes
+    assert 0.97 * traced <= (result.peak("allocated") or 0) <= 1.03 * traced + largest_sent_bytes(log)
 
 
 def test_what_is_not_run_over_several_gpus_is_refused_by_name() -> None:
