@@ -81,8 +81,8 @@ def test_solving_names_the_largest_that_fits(run_plan: RunPlan) -> None:
         (("search", *JOB, "--epochs", "3"), 2, "--dataset"),
         (("search", *JOB, "--dataset", "missing.jsonl"), 2, "cannot be read"),
         (("export", "--to", "vllm", *JOB), 3, "training plan"),
-        (("export", "--to", "nonsense", *JOB), 2, "no export target 'nonsense'"),
-        (("search", *JOB, "--by", "beauty"), 2, "no way to rank 'beauty'"),
+        (("export", "--to", "nonsense", *JOB), 2, "no target 'nonsense'"),
+        (("search", *JOB, "--by", "beauty"), 2, "no ranking 'beauty'"),
         (("search", *JOB, "--solve", "seq-len", "--report", "a.html"), 2, "--solve answers"),
     ],
 )
