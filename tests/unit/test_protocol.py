@@ -85,11 +85,10 @@ def test_two_ranks_take_what_a_trace_of_one_says(parallelism: Parallelism) -> No
     assert result.outcome == "ok", result.detail
     loads = [reading for reading in result.phases if reading.phase == "load"]
     assert len(loads) == 2
-    assert {reading.allocated_end_bytes for reading in loads} == {loads[0].allocated_end_bytes}
     assert result.facts is not None
     held = 2 * result.facts.params_total // parallelism.dp_shard
     buckets = held if parallelism.dp_replicate > 1 else 0
-    assert loads[0].allocated_end_bytes == pytest.approx(held + buckets, rel=0.03)
+    assert [reading.allocated_end_bytes for reading in loads] == pytest.approx([held + buckets] * 2, rel=0.03)
     job = TraceJob(
         request=PlanRequest(model="tiny", workload=workload, parallelism=parallelism), config=TINY,
         compute_capability=None, seq_lens=(32, 32), device="cpu",
