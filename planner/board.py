@@ -12,7 +12,7 @@ from typing import Any
 
 from hardware_db import catalog
 from hardware_db.gpu import Gpu
-from planner import calibration, checks
+from planner import calibration, calibration_file, checks
 from planner.answer import MODELLED_VENDORS, Answer
 from planner.calibration import Calibration, Interval
 from planner.errors import RequestError
@@ -78,7 +78,7 @@ def board(request: PlanRequest, gpus: Sequence[Gpu] | None = None) -> Board:
         request=request,
         model=model,
         gpus=(),
-        calibration=calibration.load() if request.calibrated else None,
+        calibration=calibration_file.load() if request.calibrated else None,
         top=1,
     )
     fitter = replace(answer.fitter, size_of=_sizes(answer))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from hardware_db import catalog
-from planner import calibration, checks, doubts, vocabulary
+from planner import calibration_file, checks, doubts, vocabulary
 from planner.answer import REFERENCE_GPUS, Answer, fits_by_rule, named_gpu, rules
 from planner.dtypes import weight_format
 from planner.errors import RequestError, UnsupportedError
@@ -134,7 +134,7 @@ def plan_requests(requests: Sequence[PlanRequest], *, rule_only: bool = False, t
     gpus = tuple(named_gpu(name) for name in requests[0].hardware.gpus)
     resolved = registry.resolve(requests[0].model)
     model = resolved.architecture
-    learnt = calibration.load() if requests[0].calibrated and model is not None and not rule_only else None
+    learnt = calibration_file.load() if requests[0].calibrated and model is not None and not rule_only else None
     warnings = [*resolved.notes, *doubts.of_names(requests[0].hardware.gpus)]
     estimates: list[Estimate] = []
     fits: list[Fit] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hardware_db.gpu import Gpu
-from planner import calibration
+from planner import calibration_file
 from planner.advice import Advice, advise
 from planner.answer import estimator
 from planner.changes import Workload
@@ -39,7 +39,7 @@ def advise_on(request: PlanRequest, model: ModelArchitecture, spread: Parallelis
 
     Raises UnsupportedError where its memory is not modelled.
     """
-    learnt = calibration.load() if request.calibrated else None
+    learnt = calibration_file.load() if request.calibrated else None
 
     def estimated(workload: Workload, changed: Parallelism) -> Estimate:
         return estimator(replace(request, workload=workload), model, learnt)(changed, gpu)

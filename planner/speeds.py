@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hardware_db.gpu import Gpu
-from planner import calibration
+from planner import calibration_file
 from planner.errors import UnsupportedError
 from planner.fit import Fit, JobLength, Verdict
 from planner.model.architecture import ModelArchitecture
@@ -36,7 +36,7 @@ def speed_of(
 ) -> Throughput:  # fmt: skip
     """As ``throughput``, corrected by what was measured; raises as it does."""
     speed = throughput(architecture, workload, parallelism, gpu)
-    return paced(speed, workload, gpu, calibration.load().paces) if calibrated else speed
+    return paced(speed, workload, gpu, calibration_file.load().paces) if calibrated else speed
 
 
 def _speed(plan: Plan, fit: Fit) -> Throughput | None:

@@ -13,7 +13,8 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from planner.calibration import DEFAULT_FILE, USER_FILE_VARIABLE, Calibration, Interval
+from planner.calibration import Calibration, Interval
+from planner.calibration_file import DEFAULT_FILE, USER_FILE_VARIABLE
 from planner.quantity import Tier
 from validate.calibrate import save
 from validate.conformal import COVERAGE

@@ -18,14 +18,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from planner.calibration import (
-    FORMAT_VERSION,
-    PARTS,
-    Calibration,
-    Correction,
-    Interval,
-    Part,
-)
+from planner.calibration import PARTS, Calibration, Correction, Interval, Part
+from planner.calibration_file import FORMAT_VERSION
 from planner.quantity import Quantity, Tier
 from planner.target import SCOPES, Scope, Target
 from validate.conformal import Band, agreement, band_of, drawn

@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from planner.calibration import DEFAULT_FILE, Calibration, load, user_file
+from planner.calibration import Calibration
+from planner.calibration_file import DEFAULT_FILE, load, user_file
 from planner.errors import EnvironmentProblemError, PlannerError
 from planner.model.architecture import ModelArchitecture
 from planner.quantity import Quantity, Tier

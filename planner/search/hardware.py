@@ -11,7 +11,7 @@ import numpy
 from hardware_db import catalog
 from hardware_db.gpu import Gpu
 from hardware_db.offer import Offer
-from planner import calibration
+from planner import calibration_file
 from planner.answer import named_gpu, pool
 from planner.errors import RequestError, UnsupportedError
 from planner.memory.breakdown import PhaseBreakdown
@@ -123,7 +123,7 @@ def hardware(request: PlanRequest, counts: tuple[int, ...]) -> Hardware:
 
 
 def _paces(request: PlanRequest, rows: Sequence[Row]) -> dict[Bound, Any] | None:
-    paces = calibration.load().paces if request.calibrated else ()
+    paces = calibration_file.load().paces if request.calibrated else ()
     if not paces:
         return None
     kind: Kind = "step" if request.task == "train" else "token"

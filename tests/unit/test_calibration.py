@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from planner.calibration import Calibration, Correction, Interval, family, load, part_of
+from planner.calibration import Calibration, Correction, Interval, family, part_of
+from planner.calibration_file import load
 from planner.citation import Citation
 from planner.errors import PlannerError
 from planner.memory.breakdown import MemoryBreakdown, MemoryTerm, PhaseBreakdown

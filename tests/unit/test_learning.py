@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from planner.calibration import Calibration, Interval, load
+from planner.calibration import Calibration, Interval
+from planner.calibration_file import load
 from planner.memory.breakdown import MemoryBreakdown
 from planner.model import registry
 from planner.quantity import Quantity, Tier

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from hardware_db.catalog import find_gpu
-from planner.calibration import Calibration, load
+from planner.calibration import Calibration
+from planner.calibration_file import load
 from planner.model import registry
 from planner.pace import Pace, pace_of, paced, ratios
 from planner.request import HardwareWish, Parallelism, PlanRequest, ServingWorkload, TrainingWorkload

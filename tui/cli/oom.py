@@ -63,7 +63,7 @@ def _read(log: Path | None) -> str:
 
 def _remedies(values: dict[str, Any], message: Any) -> Any:
     from hardware_db.catalog import find_gpu
-    from planner.calibration import load
+    from planner.calibration_file import load
     from planner.model import registry
     from tui.request_builder import build_one
     from validate.oom.remedies import suggest

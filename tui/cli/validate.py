@@ -262,7 +262,7 @@ def import_(path: Path) -> int:
 @command.command("calibrate")
 def calibrate() -> None:
     """Compute the calibration anew from everything in the store."""
-    from planner.calibration import user_file
+    from planner.calibration_file import user_file
 
     store = _store()
     if not len(store):
@@ -272,7 +272,7 @@ def calibrate() -> None:
 
 
 def _relearn(store: Store) -> tuple[int, int]:
-    from planner.calibration import DEFAULT_FILE, load, user_file
+    from planner.calibration_file import DEFAULT_FILE, load, user_file
     from validate.calibrate import calibrate, save
 
     learnt = calibrate(store.all(), load(DEFAULT_FILE))

@@ -71,7 +71,7 @@ def _pool(case: Case, memory_case: MemoryCase) -> Prediction:
 def _estimate(
     memory_case: MemoryCase, quantity: Quantity, phase: str | None, tier: Tier, timeout_s: float | None
 ) -> Estimate:
-    from planner import calibration
+    from planner import calibration_file
     from planner.memory import engine
 
     if tier is Tier.TRACE:
@@ -85,7 +85,7 @@ def _estimate(
             quantity,
         )
         estimate = _of_phase(estimate, phase)
-    return calibration.load().apply(estimate, memory_case.request, memory_case.gpu)
+    return calibration_file.load().apply(estimate, memory_case.request, memory_case.gpu)
 
 
 def _measured_in(phase: str | None) -> Callable[[str], bool] | None:

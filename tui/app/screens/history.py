@@ -11,7 +11,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Footer, OptionList, Static
 from textual.widgets.option_list import Option
 
-from planner import calibration
+from planner import calibration_file
 from planner.errors import PlannerError
 from validate.measurement import Measurement
 from validate.store import Store
@@ -22,7 +22,7 @@ MOST_SHOWN = 200
 def calibration_words() -> str:
     """One line on the calibration in force."""
     try:
-        learnt = calibration.load()
+        learnt = calibration_file.load()
     except PlannerError as error:
         return error.message
     own = sum(entry.num_runs for entry in learnt.corrections)
